@@ -2,6 +2,7 @@
 
 HstuError                what a command prints without a traceback, then exits with 1
 ├── BrokerError          Kafka or its installation: unreachable, refused, missing topic
+│   └── OtherLogError    a log of Kafka that is not, or no longer, the one that was read
 ├── StoreError           a store of another version, damaged, or one that cannot be written
 │   ├── StoreDamagedError  a store whose files are not those that were written: it may be replaced
 │   └── StoreBusyError   a store that another process has open, or that is being restored: waiting helps
@@ -17,6 +18,19 @@ class HstuError(Exception):
 
 class BrokerError(HstuError):
     """Kafka cannot be installed, started, reached, or lacks a topic."""
+
+
+class OtherLogError(BrokerError):
+    """A log of Kafka lacks what was read of it, or what comes next.
+
+    Args:
+        message: The sentence.
+        fact: What was found, without what to do: a sentence of another reader may end with it.
+    """
+
+    def __init__(self, message: str, fact: str) -> None:
+        super().__init__(message)
+        self.fact = fact
 
 
 class StoreError(HstuError):

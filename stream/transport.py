@@ -147,7 +147,8 @@ class BatchApp(DrivenApp):
             return None
         progress = self.progress[partition]
         end = max(progress.end, cast(Consumer, self.consumer).last_end(partition) or 0)
-        return max(0, end - (progress.handled if done is None else done or progress.begun))
+        done = progress.last if done is None else done or progress.begun
+        return max(0, end - (progress.handled if done == progress.last else done))
 
     async def _ask_ends(self) -> None:
         asked_s, partitions = time.monotonic(), list(self.progress)

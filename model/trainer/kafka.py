@@ -193,6 +193,9 @@ class Trainer:
     def begun(self, topic: str, partition: int, known: int | None) -> None:
         """Do nothing: a training sends nothing."""
 
+    def passed(self, topic: str, partition: int, offset: int) -> None:
+        """Do nothing: `examples` have no transactions, and of compacted `items` the log's begin stays."""
+
     async def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Keep what was read: its offsets tell it from what is new, should it come again."""
         if partitions:

@@ -10,7 +10,7 @@ right one to begin with, and the rest is read from Kafka.
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,24 +22,32 @@ from stream.backup.partition_backups import PartitionBackups
 from stream.errors import DamagedError, HstuError, StoreBusyError, StoreDamagedError, StoreError
 from stream.store import layout
 from stream.store.refusals import damaged, refuse_other_partition
-from stream.store.rocksdb import RocksStore, is_there, open_store
+from stream.store.rocksdb import RocksStore, is_there, open_store, read_meta
 from stream.store.standby import mark_standby, unmark
 from stream.store.tables import damaged_tables, named_tables
 
+Compare = Callable[[int, layout.Meta], None]  # of a partition and a restored store; raises StoreError to refuse it
 _log = logging.getLogger("hstu.backup")
 
 
-def open_newest(path: Path, backups: PartitionBackups, damage: StoreDamagedError | None = None) -> RocksStore:
+def _any(number: int, meta: layout.Meta) -> None:
+    """Refuse nothing."""
+
+
+def open_newest(
+    path: Path, backups: PartitionBackups, damage: StoreDamagedError | None = None, compare: Compare = _any
+) -> RocksStore:
     """Open a partition's store for writing, replaced by its newest whole backup if that has read more records.
 
     Args:
         path: The store.
         backups: Its backups.
         damage: What was met in the store after it was opened; it is replaced then, whatever it has read.
+        compare: Compares a backup with Kafka's logs, before it takes the place of a store.
 
     Raises:
         StoreBusyError: Another process has it open, or is restoring it.
-        StoreError: The store here cannot be used.
+        StoreError: The store here, or the backup, cannot be used.
         BackupError, FormatError: There is no store here, and the backups cannot be read.
     """
     with _alone(path):
@@ -47,8 +55,11 @@ def open_newest(path: Path, backups: PartitionBackups, damage: StoreDamagedError
         unmark(path)
         try:
             backups.claim()
-            restored = _restore_newer(path, store, backups)
+            restored = _restore_newer(path, store, backups, compare)
         except StoreError:
+            with suppress(StoreError):
+                if store:
+                    store.close()
             raise
         except Exception as error:  # whatever is wrong with backups, a store that is here is good
             if store is None:
@@ -64,7 +75,14 @@ def open_newest(path: Path, backups: PartitionBackups, damage: StoreDamagedError
         return open_store(path) if restored or store is None else store
 
 
-def restore(path: Path, backups: PartitionBackups, *, standby: bool = False, thorough: bool = False) -> str | None:
+def restore(
+    path: Path,
+    backups: PartitionBackups,
+    *,
+    standby: bool = False,
+    thorough: bool = False,
+    compare: Compare = _any,
+) -> str | None:
     """Do the same and close the store; return a line about the backup that was restored, None if none was.
 
     Args:
@@ -72,6 +90,7 @@ def restore(path: Path, backups: PartitionBackups, *, standby: bool = False, tho
         backups: Its backups.
         standby: Whether it is to be marked as one that only stands by.
         thorough: Whether every byte of the store here is read first, so that all damage is found.
+        compare: As for `open_newest`.
 
     Raises:
         StoreBusyError: Another process has it open, or is restoring it.
@@ -81,7 +100,7 @@ def restore(path: Path, backups: PartitionBackups, *, standby: bool = False, tho
     with _alone(path):
         (store, damage), restored = _open_if_there(path, backups.number, thorough=thorough), None
         try:
-            restored = _restore_newer(path, store, backups)
+            restored = _restore_newer(path, store, backups, compare)
         finally:
             if store and not restored:
                 store.close()
@@ -127,7 +146,7 @@ def _refuse_unless(restored: str | None, damage: StoreDamagedError | None, backu
         _log.warning("%s It was replaced.", damage)
 
 
-def _restore_newer(path: Path, store: RocksStore | None, backups: PartitionBackups) -> str | None:
+def _restore_newer(path: Path, store: RocksStore | None, backups: PartitionBackups, compare: Compare) -> str | None:
     """Replace a store, and close it, where the newest whole backup has read more; return a line about the backup."""
     have = _records(store)
     aside = path.resolve().with_name(f".{path.name}.restored")
@@ -137,6 +156,8 @@ def _restore_newer(path: Path, store: RocksStore | None, backups: PartitionBacku
             return None
         try:
             copied = backups.fetch(manifest, aside, path if store else None)
+            if meta := read_meta(aside):
+                compare(backups.number, meta)
             if store:
                 with suppress(StoreDamagedError):  # it is replaced
                     store.close()

@@ -295,7 +295,24 @@ class Consumer(driver.Consumer):
         if self._reconnected():
             self._in_doubt = True
             return {}
+        await self._pass_over([TP(*tp) for tp in ready if tp not in polled])
         return {TP(*tp): await self._batch(tp, records) for tp, records in polled.items() if tp in self.app.progress}
+
+    async def _pass_over(self, silent: Iterable[TP]) -> None:
+        """Note where logs that have brought nothing were read on: over ends of transactions, and what was aborted."""
+        for tp in silent:
+            progress = self.app.progress.get(tp)
+            if progress is None or not progress.idle or progress.polled >= (self.last_end(tp) or 0):
+                continue
+            try:
+                position = await self.position(tp) or 0
+                if progress is self.app.progress.get(tp) and progress.polled < position:
+                    self.app.owner.passed(tp.topic, tp.partition, position)
+                    progress.pass_over(position)
+            except KafkaError:  # another rebalance has begun
+                continue
+            except HstuError as error:
+                self.app.fail(error)
 
     def _reconnected(self) -> bool:
         """Return whether a connection to a broker was replaced by another since the last call."""
@@ -307,7 +324,8 @@ class Consumer(driver.Consumer):
         """Seek all partitions as if they had just been assigned; while Kafka is away, the next poll tries again."""
         async with self.app.seeking:
             try:
-                await asyncio.wait_for(self._seek_as_wanted(self.app.assigned & self.assignment()), _FRESH_S)
+                partitions = self.app.assigned & self.assignment() - self.locked
+                await asyncio.wait_for(self._seek_as_wanted(partitions), _FRESH_S)
                 self._in_doubt = False
             except (KafkaError, TimeoutError):
                 await asyncio.sleep(_STEP_S)

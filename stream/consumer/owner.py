@@ -45,6 +45,12 @@ class StateOwner(Protocol):
             known: The offset of the record that comes once more; None where there is none to compare.
         """
 
+    def passed(self, topic: str, partition: int, offset: int) -> None:
+        """Learn that the log has no record between the last that was handled and an offset.
+
+        Ends of transactions are there, which retention may remove with all before them: they are not missed then.
+        """
+
     async def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Close partitions; none of their batches is being handled any more."""
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from stream.errors import BrokerError
+from stream.errors import BrokerError, OtherLogError
 
 IN_FLIGHT_BYTES: Final = 64 << 20  # polled and not handled, above which nothing is polled
 WORKERS_WAY_ON: Final = (
@@ -31,13 +31,23 @@ def size_of(record: Any) -> int:
 class PartitionProgress:
     """Progress in one assigned partition since the last seek."""
 
-    __slots__ = ("begun", "end", "end_s", "handled", "in_flight", "in_flight_bytes", "known", "polled")
+    __slots__ = ("begun", "end", "end_s", "handled", "in_flight", "in_flight_bytes", "known", "last", "polled")
 
     def __init__(self, offset: int, end: int = 0, known: int | None = None) -> None:
         self.begun = self.polled = self.handled = offset  # the first offset, the next to poll, the next to handle
+        self.last = offset  # the offset after the last record handled: `handled` without what has no records
         self.end, self.end_s = end, time.monotonic()  # of the log, and when it was asked for
         self.in_flight = self.in_flight_bytes = 0  # records polled and not handled
         self.known = known  # offset of a record that was read before and must be the first of the next poll
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was polled has been handled."""
+        return self.known is None and self.polled == self.handled
+
+    def pass_over(self, offset: int) -> None:
+        """Note that there is no record before an offset: ends of transactions are there, or what was aborted."""
+        self.polled = self.handled = offset
 
 
 class PollBatch:
@@ -93,6 +103,10 @@ class Progress:
 
     def __getitem__(self, partition: TopicPartition) -> PartitionProgress:
         return self._partitions[partition]
+
+    def get(self, partition: TopicPartition) -> PartitionProgress | None:
+        """Return a partition's progress, None where it is not assigned."""
+        return self._partitions.get(partition)
 
     def begin(self, partition: TopicPartition, offset: int, end: int = 0, known: int | None = None) -> None:
         """Begin again at an offset of a log that has this end now; batches polled before are void.
@@ -160,7 +174,7 @@ class Progress:
 
     def handled(self, batch: PollBatch) -> None:
         """Note that a batch's handler has finished."""
-        batch.progress.handled = self._ends[batch.topic, batch.partition] = batch.end
+        batch.progress.handled = batch.progress.last = self._ends[batch.topic, batch.partition] = batch.end
         batch.progress.in_flight -= len(batch.records)
         batch.progress.in_flight_bytes -= batch.bytes
         self._changed.set()
@@ -190,17 +204,20 @@ def refuse_lost(partition: TopicPartition, wanted: int, first: int, end: int, wa
         way_on: The end of the sentence: how whoever wants it goes on without what is gone (StateOwner.way_on).
 
     Raises:
-        BrokerError: Records were deleted before we read them, or this is another log than the one we read.
+        OtherLogError: Records were deleted before we read them, or this is another log than the one we read.
     """
     topic, number = partition
     if wanted < first:
-        raise BrokerError(
+        raise OtherLogError(
             f"{topic}[{number}] begins at offset {first}, but this data directory has read it up to {wanted}: Kafka "
-            f"has deleted {first - wanted} records unread. Raise the topic's retention; to go on without them, {way_on}"
+            f"has deleted {first - wanted} records unread. Raise the topic's retention; to go on without them, "
+            f"{way_on}",
+            f"{topic}[{number}] begins at offset {first}, and it has read up to {wanted}",
         )
     if wanted > end:
-        raise BrokerError(
+        raise OtherLogError(
             f"{topic}[{number}] ends at offset {end}, but this data directory has read it up to {wanted}: it is "
             "another Kafka or another stream.topic_prefix, the topic was made again, or Kafka has lost the end of its "
-            f"log (a power cut). Point to the Kafka and the prefix of before; or {way_on}"
+            f"log (a power cut). Point to the Kafka and the prefix of before; or {way_on}",
+            f"{topic}[{number}] ends at offset {end}, and it has read up to {wanted}",
         )

@@ -7,7 +7,7 @@ reads its last record once more, before it reads on, and compares digests.
 from collections.abc import Sequence
 
 from stream.consumer.progress import WORKERS_WAY_ON
-from stream.errors import BrokerError
+from stream.errors import OtherLogError
 from stream.example import Record, fingerprint
 
 
@@ -34,20 +34,21 @@ class ReadLog:
         """Compare a record that comes once more with the last one read.
 
         Raises:
-            BrokerError: It has that one's offset, and is another.
+            OtherLogError: It has that one's offset, and is another.
         """
         if record.offset == self.offset and fingerprint(record) != self.digest:
             raise other_log(self._topic, self._partition, record.offset)
 
 
-def other_log(topic: str, partition: int, offset: int, way_on: str = WORKERS_WAY_ON) -> BrokerError:
+def other_log(topic: str, partition: int, offset: int, way_on: str = WORKERS_WAY_ON) -> OtherLogError:
     """Return the refusal of a log whose record at an offset is gone or another than the one that was read.
 
     Its sentence ends with how the reader goes on (StateOwner.way_on).
     """
-    return BrokerError(
+    return OtherLogError(
         f"{topic}[{partition}] holds another record at offset {offset} than the one that this data directory has read "
         "there: Kafka has lost the end of its log and written it anew (a power cut), or the topic was made again, or "
         "is compacted, or stream.topic_prefix is another. What came in meanwhile would be skipped in silence. Point to "
-        f"the Kafka and the prefix of before; or {way_on}"
+        f"the Kafka and the prefix of before; or {way_on}",
+        f"{topic}[{partition}] holds another record at offset {offset} than it has read there",
     )

@@ -131,6 +131,12 @@ class Partition:
         """Begin a source at its log's earliest offset, which retention may have moved beyond 0."""
         self.next_offsets[source] = max(self.next_offsets[source], offset)
 
+    def pass_over(self, source: SourceTopic, offset: int) -> None:
+        """Note in the store that a source has no record between the last that was handled and an offset."""
+        if not self._broken:
+            self.next_offsets[source] = max(self.next_offsets[source], offset)
+            self._store.write([(layout.META_KEY, self._meta())])
+
     def handle(
         self,
         source: SourceTopic,
@@ -237,6 +243,9 @@ class Partition:
         yield from self._buffer.write_back()
         yield from self.outbox.write_back()
         yield from self._erasure.mark(self._joiner.forgotten)
+        yield layout.META_KEY, self._meta()
+
+    def _meta(self) -> bytes:
         meta = Meta(
             partitions=self._settings.partitions,
             offsets=self.next_offsets,
@@ -254,7 +263,7 @@ class Partition:
             settings=self._deciding,
             partition=self.number,
         )
-        yield layout.META_KEY, self._encoder.encode(meta)
+        return self._encoder.encode(meta)
 
 
 def _new_meta(settings: StreamSettings) -> Meta:

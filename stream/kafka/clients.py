@@ -97,9 +97,12 @@ def admin_client(kafka: Kafka, timeout_s: float) -> Iterator[Any]:
 
 @contextmanager
 def offsets_client(kafka: Kafka) -> Iterator[Any]:
-    """Yield a KafkaConsumer without a group, to ask for offsets; use it only after an admin client got an answer."""
+    """Yield a KafkaConsumer without a group, to ask for offsets; use it only after an admin client got an answer.
+
+    It reads what workers and trainers read: no records of transactions that were aborted or are still open.
+    """
     with _quiet(), refusals(kafka):
-        client = KafkaConsumer(**kafka.client_options())
+        client = KafkaConsumer(**kafka.client_options(), isolation_level="read_committed")
         try:
             yield client
         finally:

@@ -5,9 +5,8 @@ Each check returns findings; what Kafka refuses to tell is one as well.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
@@ -15,8 +14,6 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from stream.config import StreamSettings
-from stream.consumer.progress import refuse_lost
-from stream.consumer.read_log import ReadLog, other_log
 from stream.errors import BrokerError, StoreError
 from stream.kafka.connection import Kafka
 from stream.kafka.groups import committed_offsets
@@ -30,7 +27,8 @@ from stream.kafka.topics import (
     workers_group,
 )
 from stream.operations.findings import Finding, fail, ok, warn
-from stream.operations.records import Find, Place, log_bounds, lookup, read_last
+from stream.operations.records import lookup, read_last
+from stream.operations.store_logs import count_unread, logs_of, refuse_other_logs
 from stream.schema.ids import id_text, partition_of
 from stream.schema.topics import ALL, DEAD_LETTERS, EVENTS, EXAMPLES, ITEMS
 from stream.store import layout
@@ -50,7 +48,6 @@ _WHY: Final = {
 _PRODUCERS_HEAR: Final = {("max.message.bytes", topic) for topic in (*EVENTS, ITEMS)}  # of it, and nothing is lost
 _SHOWN: Final = 3
 _log = logging.getLogger("hstu.doctor")
-_Logs = Mapping[Place, tuple[int, int]]  # first offset of each source in a partition, and the one after the last
 
 
 class _Owner(msgspec.Struct):
@@ -199,13 +196,13 @@ def check_progress(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> It
             metas[number] = _meta(number, path)
         except StoreError as error:
             yield fail("stores", str(error).rstrip("."), "see the sentence")
-    bounds = _bounds(kafka, settings, metas)
+    bounds = logs_of(kafka, settings, metas)
     lag, good = 0, list[Path]()
     with lookup(kafka) as find:
         for number, meta in metas.items():
             try:
-                behind = _lag(bounds[number], meta)
-                _refuse_other_logs(bounds[number], meta, find)
+                behind = count_unread(bounds[number], meta)
+                refuse_other_logs(bounds[number], meta, find)
                 lag += behind
                 good.append(paths[number])
             except BrokerError as error:
@@ -249,11 +246,11 @@ def check_left(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> Iterat
             meta = _meta(number, path)
             if layout.is_passed(meta, [committed.get((topic, number), 0) for topic in reads]):
                 passed[number] = meta
-    bounds, left = _bounds(kafka, settings, passed), list[str]()
+    bounds, left = logs_of(kafka, settings, passed), list[str]()
     with lookup(kafka) as find:
         for number, meta in passed.items():
             with suppress(BrokerError):  # which has its line
-                _refuse_other_logs(bounds[number], meta, find)
+                refuse_other_logs(bounds[number], meta, find)
                 left += [] if is_open_elsewhere(paths[number]) else [paths[number].name]
     if left:
         yield warn(
@@ -284,46 +281,6 @@ def _meta(number: int, path: Path) -> layout.Meta | None:
     if meta:
         refuse_other_partition(meta, number, path)
     return meta
-
-
-def _bounds(kafka: Kafka, settings: StreamSettings, numbers: Iterable[int]) -> dict[int, _Logs]:
-    """Return the logs of each partition, in the order of EVENTS."""
-    names = [topic_name(settings, topic) for topic in EVENTS]
-    places = {number: [(name, number) for name in names] for number in numbers}
-    bounds = log_bounds(kafka, chain.from_iterable(places.values()))
-    return {number: {place: bounds[place] for place in of} for number, of in places.items()}
-
-
-def _lag(logs: _Logs, meta: layout.Meta | None) -> int:
-    """Return how many records a store has not read yet.
-
-    Args:
-        logs: Of its partition.
-        meta: What the store says of itself, None while it is new.
-
-    Raises:
-        BrokerError: Its next record is not in the log.
-    """
-    lag = 0
-    for (place, (first, end)), offset in zip(logs.items(), meta.offsets if meta else [0] * len(logs), strict=True):
-        if offset:
-            refuse_lost(place, offset, first, end)
-        lag += end - max(offset, first)
-    return lag
-
-
-def _refuse_other_logs(logs: _Logs, meta: layout.Meta | None, find: Find) -> None:
-    """Read the last record of each source once more, as a worker does, unless retention has deleted it.
-
-    Raises:
-        BrokerError: It is another, or gone from the middle of the log.
-    """
-    for (place, (first, _)), state in zip(logs.items(), meta.logs, strict=True) if meta else ():
-        if state.offset is None or state.offset < first:
-            continue
-        if (record := find(place, state.offset)) is None:
-            raise other_log(*place, state.offset)
-        ReadLog(*place, state.offset, state.digest).refuse_other(record)
 
 
 def _listed(texts: list[str]) -> str:

@@ -30,6 +30,7 @@ from stream.kafka.permissions import check_permissions
 from stream.kafka.reasons import reason
 from stream.kafka.topics import EXAMPLE_BYTES, count_partitions, topic_name, verify_topics, workers_group
 from stream.metrics_server import Health, serve_metrics
+from stream.operations.store_logs import refuse_unlike_logs
 from stream.peers.address import Address, read_peer_token
 from stream.peers.sequence_service import PATH, SequenceService
 from stream.schema.topics import ALL, DEAD_LETTERS, EVENTS, EXAMPLES, ITEMS, SourceTopic
@@ -113,7 +114,9 @@ class _Worker:
         self, settings: StreamSettings, data_dir: Path, kafka: Kafka, name: str, producer: AIOKafkaProducer
     ) -> None:
         self._settings, self._data_dir, self._name = settings, data_dir, name
-        self.partitions = AssignedPartitions(settings, data_dir, producer, self._fail)
+        self.partitions = AssignedPartitions(
+            settings, data_dir, producer, self._fail, partial(refuse_unlike_logs, kafka, settings)
+        )
         self.app: BatchApp = make_batch_app(
             workers_group(settings),
             kafka,

@@ -10,14 +10,16 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
 from stream.backup.partition_backups import PartitionBackups, Saved
 from stream.backup.place import Place
-from stream.backup.restore import describe, open_newest, restore
+from stream.backup.restore import Compare, describe, open_newest, restore
 from stream.config import StreamSettings
-from stream.errors import HstuError, StoreBusyError, StoreDamagedError, StoreError
+from stream.errors import HstuError, OtherLogError, StoreBusyError, StoreDamagedError, StoreError
+from stream.store import layout
 from stream.store.refusals import renamed
 from stream.store.rocksdb import RocksStore, open_store, partition_path
 from stream.store.standby import unmark
@@ -49,13 +51,14 @@ class WorkerStores:
     Args:
         settings: Shared by all workers; without a backup_url, stores are opened as they are.
         data_dir: Holds the stores.
+        compare: Raises OtherLogError where Kafka's logs are not those that a partition's store has read.
 
     Raises:
         BackupError: There is no such place for backups.
     """
 
-    def __init__(self, settings: StreamSettings, data_dir: Path) -> None:
-        self._settings, self._data_dir = settings, data_dir
+    def __init__(self, settings: StreamSettings, data_dir: Path, compare: Compare) -> None:
+        self._settings, self._data_dir, self._unlike = settings, data_dir, compare
         self._stopped = threading.Event()
         self._opening: dict[int, asyncio.Task[RocksStore]] = {}
         self._forgotten: set[asyncio.Task[RocksStore]] = set()  # of these that are no longer wanted
@@ -112,10 +115,22 @@ class WorkerStores:
     def _open_newest(self, number: int, path: Path) -> RocksStore:
         assert self._root is not None
         backups = self._backups_of(self._root, number)
-        store = open_newest(path, backups, self._damaged.pop(number, None))
+        store = open_newest(path, backups, self._damaged.pop(number, None), self._compare)
         self._backups[number] = backups
         self._made_s[number] = time.monotonic() - _age_s(backups)
         return store
+
+    def _compare(self, number: int, meta: layout.Meta) -> None:
+        """Refuse a backup of another log: it would take the place of a store of this one."""
+        try:
+            self._unlike(number, meta)
+        except OtherLogError as error:
+            raise StoreError(
+                f"The newest backup of partition {number} in {self._settings.backup_url} is of another log than Kafka "
+                f"has: {error.fact}. It was not restored, and the store here, if there is one, is as it was. If the "
+                "backups are another system's, or of a log that is gone, set stream.backup_url to another place; if "
+                "Kafka is the wrong one, point to the right one."
+            ) from None
 
     def age_s(self, number: int) -> float | None:
         """Return how old a partition's newest backup is; None if it keeps no backups.
@@ -156,7 +171,9 @@ class WorkerStores:
                 path = partition_path(self._data_dir, number)
                 try:
                     backups = self._backups_of(self._root, number)
-                    if restored := await asyncio.to_thread(restore, path, backups, standby=True):
+                    if restored := await asyncio.to_thread(
+                        partial(restore, path, backups, standby=True, compare=self._compare)
+                    ):
                         _log.info("Partition %d stands by: %s", number, restored)
                 except StoreBusyError:
                     continue

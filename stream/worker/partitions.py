@@ -21,6 +21,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from stream.backup.restore import Compare
 from stream.config import StreamSettings
 from stream.consumer.progress import WORKERS_WAY_ON
 from stream.errors import BrokerError, StoreDamagedError
@@ -105,6 +106,7 @@ class AssignedPartitions:
         data_dir: Holds the stores.
         producer: Started and idempotent.
         fail: Ends the worker with an error.
+        compare: Raises OtherLogError where Kafka's logs are not those that a partition's store has read.
     """
 
     way_on: Final = WORKERS_WAY_ON
@@ -116,9 +118,10 @@ class AssignedPartitions:
         data_dir: Path,
         producer: AIOKafkaProducer,
         fail: Callable[[Exception], None],
+        compare: Compare,
     ) -> None:
         self._settings, self._producer, self._fail = settings, producer, fail
-        self.stores = WorkerStores(settings, data_dir)
+        self.stores = WorkerStores(settings, data_dir, compare)
         self._assigned: dict[int, AssignedPartition] = {}
         self._warned = False
         self.opening = asyncio.Lock()
@@ -218,6 +221,10 @@ class AssignedPartitions:
     def _trust(self, assigned: AssignedPartition, source: SourceTopic) -> None:
         assigned.unproven.discard(source)
         self._send_soon(assigned)
+
+    def passed(self, topic: str, partition: int, offset: int) -> None:
+        """Let the partition's store know that a source has no record before an offset that was not handled."""
+        self._assigned[partition].partition.pass_over(self._sources[topic], offset)
 
     async def handle(self, source: SourceTopic, partition: int, records: Sequence[Record]) -> None:
         """Commit a batch, and let its results be sent."""

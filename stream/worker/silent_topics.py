@@ -115,7 +115,13 @@ class SilentTopics:
     async def _write(self, topic: str, number: int, watermark_ms: int, key: bytes | None = None) -> None:
         value = b'{"watermark":%d}' % watermark_ms
         sent = await self._producer.send(
-            self._settings.topic_prefix + topic, value, key=key, partition=number, headers=list(IDLE)
+            self._settings.topic_prefix + topic,
+            value,
+            key=key,
+            partition=number,
+            headers=list(IDLE),
+            # the broker's own where topics are as hstu topics create makes them; else one that allows the watermark
+            timestamp_ms=max(int(time.time() * 1000), watermark_ms),
         )
         sent.add_done_callback(_note_failure)
 

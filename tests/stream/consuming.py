@@ -21,6 +21,7 @@ class Notebook:
         self.wanted = dict(wanted or {})
         self.known: dict[TopicPartition, int] = {}  # offsets of records read before, to be read once more
         self.batches: list[tuple[TopicPartition, list[int]]] = []
+        self.passed_over: dict[TopicPartition, int] = {}
         self.started: dict[TopicPartition, int] = {}
         self.revoked_partitions: set[TopicPartition] = set()
         self.closed = False
@@ -35,6 +36,9 @@ class Notebook:
         self.started[topic, partition] = offset
 
     def begun(self, topic: str, partition: int, known: int | None) -> None: ...
+
+    def passed(self, topic: str, partition: int, offset: int) -> None:
+        self.wanted[topic, partition] = self.passed_over[topic, partition] = offset
 
     async def revoked(self, partitions: Collection[TopicPartition]) -> None:
         self.revoked_partitions |= set(partitions)

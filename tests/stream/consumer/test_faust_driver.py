@@ -11,11 +11,11 @@ from faust.types import TP
 
 from stream import transport
 from stream.consumer import faust_driver
-from stream.errors import BrokerError
+from stream.errors import BrokerError, StoreBusyError
 from stream.kafka.connection import Kafka
 from stream.operations.records import read_topic
 from stream.transport import make_batch_app, serve
-from tests.kafka_logs import DEADLINE_S, fill, make_topics, members, until
+from tests.kafka_logs import DEADLINE_S, delete_before, fill, make_topics, members, until
 from tests.stream.consuming import Notebook, Run, records
 
 
@@ -137,6 +137,73 @@ def test_aborted_transactions_are_not_read(bootstrap: str, topic_prefix: str, tm
 
         await handled.until(ended, "both partitions at their ends")
         assert notebook.offsets((name, 0)) == [*range(10), *range(22, 27)]
+
+    asyncio.run(run())
+
+
+def test_what_has_no_records_is_not_missed_once_it_is_deleted(
+    bootstrap: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Ends of transactions, and what was aborted: retention deletes all, and neither this run nor the next minds."""
+    name, notebook = f"{topic_prefix}log", Notebook()
+
+    async def read_on(passed: int) -> None:
+        """Read ten records in transactions, and ten that come once all of these are deleted."""
+        await fill(bootstrap, name, records(5, 1), transactions=1)
+        await fill(bootstrap, name, records(5, 1), transactions=1, abort=True)
+        handled, before = Run(bootstrap, name, tmp_path, notebook), notebook.count
+        place, more = (name, 0), False
+
+        async def read() -> bool:
+            nonlocal more
+            if not more and notebook.passed_over.get(place) == passed:
+                assert [handled.app.lag(place), handled.app.lag(place, passed - 7)] == [0, 0]
+                await delete_before(bootstrap, name, 0, passed)
+                await fill(bootstrap, name, records(5, 1))
+                more = True
+            return notebook.count == before + 10
+
+        await handled.until(read, "records before and behind what has none")
+
+    async def run() -> None:
+        await make_topics(bootstrap, [name], partitions=1)
+        await read_on(12)
+        await read_on(29)
+        await fill(bootstrap, name, records(5, 1), transactions=1, abort=True)
+        ended = Run(bootstrap, name, tmp_path, notebook)
+        await ended.until(lambda: notebook.passed_over[name, 0] == 40, "the end of one that was aborted")
+        await delete_before(bootstrap, name, 0, 40)
+        await fill(bootstrap, name, records(5, 1))
+        await Run(bootstrap, name, tmp_path, notebook).until(lambda: notebook.count == 25, "what has come since")
+
+    asyncio.run(run())
+    assert notebook.offsets((name, 0)) == [*range(5), *range(12, 22), *range(29, 34), *range(40, 45)]
+
+
+def test_a_partition_whose_state_is_elsewhere_costs_the_others_nothing(
+    bootstrap: str, topic: str, tmp_path: Path
+) -> None:
+    """Where a broker is connected to anew, too: all logs are looked at again, but for what is not ours yet."""
+
+    class Waiting(Notebook):
+        async def open(self, topic: str, partition: int) -> int | None:
+            if partition:
+                raise StoreBusyError("It is open elsewhere.")
+            return await super().open(topic, partition)
+
+    async def run() -> None:
+        notebook = Waiting()
+        reading = Run(bootstrap, topic, tmp_path, notebook)
+        again = False
+
+        async def read() -> bool:
+            nonlocal again
+            if not again and notebook.count == 300:
+                reading.app.consumer._in_doubt = again = True
+                await fill(bootstrap, topic, records(10))
+            return notebook.count == 310
+
+        await reading.until(read, "what comes after a broker was connected to anew")
 
     asyncio.run(run())
 

@@ -60,6 +60,19 @@ def test_items_that_come_while_it_asks_are_copied(bootstrap: str, old: StreamSet
     assert (len(found), "late-1" in found, found["i0"]) == (7, True, None)
 
 
+def test_what_was_aborted_is_no_record(bootstrap: str, old: StreamSettings, tmp_path: Path) -> None:
+    """Neither of the catalogue nor of a source, whose log ends in it: workers and trainers do not read it."""
+    workers, new = begun(bootstrap, old, tmp_path), more(old)
+    taken_back = [(0, b"i0", wire({"item_id": "i0", "title": "aborted"}), 0), (0, b"i2", None, 0), (0, b"no", b"{}", 0)]
+    for topic in (ITEMS, "actions"):
+        asyncio.run(fill(bootstrap, old.topic_prefix + topic, taken_back, transactions=1, abort=True))
+    assert workers.rescale(new)
+    found = copied(bootstrap, new)
+    assert found.keys() == {f"i{n}" for n in range(6)}
+    assert b"aborted" not in (found["i0"] or b"")
+    assert found["i2"]
+
+
 def test_items_that_come_while_it_runs_stop_it(bootstrap: str, old: StreamSettings, tmp_path: Path) -> None:
     """With a sentence, and no copy of a user is left; heartbeats do not, and once more it goes on with the item."""
     workers, new = begun(bootstrap, old, tmp_path), more(old)

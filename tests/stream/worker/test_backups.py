@@ -13,6 +13,7 @@ import pytest
 
 from stream.backup.partition_backups import PartitionBackups
 from stream.backup.place import Place
+from stream.backup.restore import Compare
 from stream.config import StreamSettings
 from stream.errors import BackupError, StoreBusyError, StoreDamagedError, StoreError
 from stream.kafka.connection import Kafka
@@ -26,7 +27,7 @@ from stream.worker.partitions import AssignedPartition, AssignedPartitions
 from tests.kafka_logs import read, until
 from tests.stream.backup.stores import flip_a_bit
 from tests.stream.worker.test_agents import PARTITIONS, all_ended, assert_exactly, examples_in
-from tests.stream.worker.test_partitions import Producer, clicks
+from tests.stream.worker.test_partitions import Producer, alike, clicks
 from tests.worker_process import START_MS, WorkerProcess, make_events, send
 
 SETTINGS = StreamSettings(partitions=1, lateness_s=0, gather_targets=1)
@@ -37,9 +38,9 @@ def settings(tmp_path: Path) -> StreamSettings:
     return SETTINGS.model_copy(update={"backup_url": str(tmp_path / "backups")})
 
 
-def partitions_in(settings: StreamSettings, folder: Path) -> AssignedPartitions:
+def partitions_in(settings: StreamSettings, folder: Path, compare: Compare = alike) -> AssignedPartitions:
     producer: Any = Producer()
-    return AssignedPartitions(settings, folder, producer, [].append)
+    return AssignedPartitions(settings, folder, producer, [].append, compare)
 
 
 async def opened(partitions: AssignedPartitions) -> AssignedPartition:
@@ -312,7 +313,7 @@ def test_a_server_without_a_token_reads_no_store_that_stands_by(settings: Stream
 
 def test_without_a_place_for_backups_stores_are_opened_as_they_are(tmp_path: Path) -> None:
     async def run() -> None:
-        stores = WorkerStores(SETTINGS, tmp_path)
+        stores = WorkerStores(SETTINGS, tmp_path, alike)
         store = await stores.open(0)
         assert stores.age_s(0) is None
         store.close()

@@ -18,6 +18,7 @@ from stream.join.partition import Partition
 from stream.kafka.topics import EXAMPLE_BYTES
 from stream.schema.ids import MAX_ID_BYTES
 from stream.schema.topics import SourceTopic
+from stream.store.layout import Meta
 from stream.store.rocksdb import open_store, partition_path
 from stream.worker import backups, partitions
 from stream.worker.partitions import AssignedPartitions
@@ -27,6 +28,10 @@ from tests.wire import Record, action, wire
 
 SETTINGS = StreamSettings(partitions=1, lateness_s=0, gather_targets=1)
 OTHERS = (SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES)
+
+
+def alike(number: int, meta: Meta) -> None:
+    """Find Kafka's logs to be those that a store has read."""
 
 
 class Producer:
@@ -70,7 +75,7 @@ def with_partition(tmp_path: Path, test: Callable[[AssignedPartitions, Producer,
 
     async def run() -> None:
         producer, errors = Producer(), list[Exception]()
-        partitions = AssignedPartitions(SETTINGS, tmp_path, producer, errors.append)  # type: ignore[arg-type]
+        partitions = AssignedPartitions(SETTINGS, tmp_path, producer, errors.append, alike)  # type: ignore[arg-type]
         await partitions.open("actions", 0)
         for source in SourceTopic:
             partitions.begun(source.topic, 0, None)
@@ -213,7 +218,7 @@ def test_other_settings_than_the_stores_are_warned_of_once(tmp_path: Path, caplo
 
     async def run(settings: StreamSettings) -> list[str]:
         caplog.clear()
-        opened = AssignedPartitions(settings, tmp_path, Producer(), [].append)  # type: ignore[arg-type]
+        opened = AssignedPartitions(settings, tmp_path, Producer(), [].append, alike)  # type: ignore[arg-type]
         for number in range(2):
             await opened.open("actions", number)
             await opened.handle(SourceTopic.ACTIONS, number, clicks(1))
@@ -230,7 +235,7 @@ def test_refusals_of_before_are_not_counted_again(tmp_path: Path) -> None:
     """A worker's log tells of what it refuses itself, not at each start of all that its store remembers."""
 
     async def run(*values: bytes) -> tuple[int, int]:
-        opened = AssignedPartitions(SETTINGS, tmp_path, Producer(), [].append)  # type: ignore[arg-type]
+        opened = AssignedPartitions(SETTINGS, tmp_path, Producer(), [].append, alike)  # type: ignore[arg-type]
         await opened.open("actions", 0)
         begin = opened[0].partition.next_offsets[SourceTopic.ACTIONS]
         await opened.handle(SourceTopic.ACTIONS, 0, [Record(begin + n, value) for n, value in enumerate(values)])
@@ -248,7 +253,7 @@ def test_the_log_names_a_store_before_it_is_opened(tmp_path: Path, caplog: pytes
     caplog.set_level("INFO", "hstu.worker")
 
     async def run() -> None:
-        partitions = AssignedPartitions(SETTINGS, tmp_path, Producer(), [].append)  # type: ignore[arg-type]
+        partitions = AssignedPartitions(SETTINGS, tmp_path, Producer(), [].append, alike)  # type: ignore[arg-type]
         with closing(open_store(partition_path(tmp_path, 0))):
             for _ in range(2):
                 with pytest.raises(StoreBusyError):
@@ -269,7 +274,7 @@ def test_the_event_loop_goes_on_while_a_store_is_opened(tmp_path: Path, monkeypa
         return open_store(path)
 
     async def run() -> None:
-        opened = AssignedPartitions(SETTINGS, tmp_path, Producer(), [].append)  # type: ignore[arg-type]
+        opened = AssignedPartitions(SETTINGS, tmp_path, Producer(), [].append, alike)  # type: ignore[arg-type]
         opening = asyncio.create_task(opened.open("actions", 0))
         await asyncio.sleep(0)
         closing = asyncio.create_task(opened.close())

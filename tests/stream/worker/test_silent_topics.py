@@ -42,9 +42,12 @@ class Producer:
     def __init__(self) -> None:
         self.sent: list[tuple[str, int, bytes | None]] = []
 
-    async def send(self, topic: str, value: bytes, *, key: bytes | None, partition: int, headers: Any) -> Any:
+    async def send(
+        self, topic: str, value: bytes, *, key: bytes | None, partition: int, headers: Any, timestamp_ms: int
+    ) -> Any:
         assert headers == list(IDLE)
         self.sent.append((topic, json.loads(value)["watermark"], key))
+        assert timestamp_ms >= self.sent[-1][1]
         return asyncio.get_running_loop().create_future()
 
 

@@ -1,0 +1,68 @@
+"""Are Kafka's logs those that a store has read? For `hstu doctor`, and before a backup takes a store's place."""
+
+from collections.abc import Iterable, Mapping
+from itertools import chain
+
+from stream.config import StreamSettings
+from stream.consumer.progress import refuse_lost
+from stream.consumer.read_log import ReadLog, other_log
+from stream.kafka.connection import Kafka
+from stream.kafka.topics import topic_name
+from stream.operations.records import Find, Place, log_bounds, lookup
+from stream.schema.topics import EVENTS
+from stream.store import layout
+
+Logs = Mapping[Place, tuple[int, int]]  # first offset of each source in a partition, and the one after the last
+
+
+def refuse_unlike_logs(kafka: Kafka, settings: StreamSettings, number: int, meta: layout.Meta) -> None:
+    """Check that a worker could go on with the store of a partition, of which this is said.
+
+    Raises:
+        OtherLogError: Kafka's logs are others, or lack what comes next.
+        BrokerError: Kafka does not answer.
+    """
+    logs = logs_of(kafka, settings, [number])[number]
+    count_unread(logs, meta)
+    with lookup(kafka) as find:
+        refuse_other_logs(logs, meta, find)
+
+
+def logs_of(kafka: Kafka, settings: StreamSettings, numbers: Iterable[int]) -> dict[int, Logs]:
+    """Return the logs of each partition, in the order of EVENTS."""
+    names = [topic_name(settings, topic) for topic in EVENTS]
+    places = {number: [(name, number) for name in names] for number in numbers}
+    bounds = log_bounds(kafka, chain.from_iterable(places.values()))
+    return {number: {place: bounds[place] for place in of} for number, of in places.items()}
+
+
+def count_unread(logs: Logs, meta: layout.Meta | None) -> int:
+    """Return how many records a store has not read yet.
+
+    Args:
+        logs: Of its partition.
+        meta: What the store says of itself, None while it is new.
+
+    Raises:
+        OtherLogError: Its next record is not in the log.
+    """
+    lag = 0
+    for (place, (first, end)), offset in zip(logs.items(), meta.offsets if meta else [0] * len(logs), strict=True):
+        if offset:
+            refuse_lost(place, offset, first, end)
+        lag += end - max(offset, first)
+    return lag
+
+
+def refuse_other_logs(logs: Logs, meta: layout.Meta | None, find: Find) -> None:
+    """Read the last record of each source once more, as a worker does, unless retention has deleted it.
+
+    Raises:
+        OtherLogError: It is another, or gone from the middle of the log.
+    """
+    for (place, (first, _)), state in zip(logs.items(), meta.logs, strict=True) if meta else ():
+        if state.offset is None or state.offset < first:
+            continue
+        if (record := find(place, state.offset)) is None:
+            raise other_log(*place, state.offset)
+        ReadLog(*place, state.offset, state.digest).refuse_other(record)
