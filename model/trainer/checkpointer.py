@@ -169,7 +169,8 @@ class Checkpointer:
         if checkpoint is None:
             raise ModelError(
                 f"There is no checkpoint of a trainer {name} in {directory}; give --weights-from the --name of one "
-                "that has trained with this data directory, or --since alone, which begins with no weights."
+                "that has trained with this data directory, or --data-dir the one that has it. --since alone begins "
+                "with no weights."
             )
         own = {key: settings[key] for key in OF_ITS_OWN}
         refuse_other_settings(checkpoint.facts["settings"] | own, settings, directory, inherited=True)

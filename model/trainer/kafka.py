@@ -193,6 +193,9 @@ class Trainer:
     def begun(self, topic: str, partition: int, known: int | None) -> None:
         """Do nothing: a training sends nothing."""
 
+    def doubted(self) -> None:
+        """Do nothing: a training sends nothing."""
+
     def passed(self, topic: str, partition: int, offset: int) -> None:
         """Do nothing: `examples` have no transactions, and of compacted `items` the log's begin stays."""
 

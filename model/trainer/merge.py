@@ -14,7 +14,7 @@ silent topics. A queue whose last heartbeat is the end of time holds no other ba
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from typing import Any, Final, Literal, NamedTuple
 
@@ -147,6 +147,15 @@ class Merge:
         queue.serial, queue.digest = example.serial, digest
         queue.final_ms = max(queue.final_ms, example.final_ms)
         self._put(queue, example.final_ms, offset, _RECORD_BYTES + 2 * len(message), (example, message))
+
+    def put_farewell(self, offset: int, example: Example, message: bytes) -> None:
+        """Take an example that says who is forgotten, from among those that are passed over.
+
+        It follows no example, and none follows it, here as in a run that goes on from a checkpoint made before it.
+        """
+        alone = replace(example, serial=1, parent=NO_PARENT)
+        queue, size = self.queues["examples"][example.partition], _RECORD_BYTES + 2 * len(message)
+        self._put(queue, example.final_ms, offset, size, (alone, message))
 
     def _forked(self, queue: PartitionQueue, offset: int, example: Example) -> ModelError:
         return ModelError(

@@ -139,7 +139,7 @@ class Training:
         self.learner.load_state(checkpoint.arrays)
         self.inbox.restore(checkpoint.facts["marks"])
         if inherited:
-            self.inbox.since_ms = inherited["since_ms"]
+            self._pass_over(inherited)
         return checkpoint.facts
 
     def _begin(self, origin: Origin | None) -> dict[str, Any] | None:
@@ -158,9 +158,19 @@ class Training:
             checkpoint = self._checkpoints.of_another(origin.name, self._deciding)
             facts = checkpoint.facts
             self.learner.load_state(checkpoint.arrays)
-        self.inbox.since_ms = facts["event_ms"] + 1 if origin.since_ms is None else origin.since_ms
-        weights_from = {"name": origin.name, "step": facts.get("step", 0), "since_ms": self.inbox.since_ms}
+        since_ms = facts["event_ms"] + 1 if origin.since_ms is None else origin.since_ms
+        weights_from = {
+            "name": origin.name,
+            "step": facts.get("step", 0),
+            "event_ms": facts.get("event_ms", since_ms),
+            "since_ms": since_ms,
+        }
+        self._pass_over(weights_from)
         return facts | {"weights_from": weights_from}
+
+    def _pass_over(self, weights_from: Mapping[str, Any]) -> None:
+        """Set what is passed over; users whom the weights have learned and who were forgotten since are not."""
+        self.inbox.since_ms, self.inbox.learned_before_ms = weights_from["since_ms"], weights_from["event_ms"]
 
     def _keep_inherited(self, facts: Mapping[str, Any]) -> None:
         """Make what the run begins with its first checkpoint, from which every later start goes on."""

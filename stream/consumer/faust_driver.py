@@ -294,6 +294,7 @@ class Consumer(driver.Consumer):
         polled = await super()._getmany({TP(*tp) for tp in ready}, wait_s)
         if self._reconnected():
             self._in_doubt = True
+            self.app.owner.doubted()
             return {}
         await self._pass_over([TP(*tp) for tp in ready if tp not in polled])
         return {TP(*tp): await self._batch(tp, records) for tp, records in polled.items() if tp in self.app.progress}

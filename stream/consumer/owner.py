@@ -45,6 +45,9 @@ class StateOwner(Protocol):
             known: The offset of the record that comes once more; None where there is none to compare.
         """
 
+    def doubted(self) -> None:
+        """Learn that a broker was connected to anew: all logs are sought again, as they may be others now."""
+
     def passed(self, topic: str, partition: int, offset: int) -> None:
         """Learn that the log has no record between the last that was handled and an offset.
 

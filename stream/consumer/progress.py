@@ -17,8 +17,8 @@ from stream.errors import BrokerError, OtherLogError
 
 IN_FLIGHT_BYTES: Final = 64 << 20  # polled and not handled, above which nothing is polled
 WORKERS_WAY_ON: Final = (
-    "start with a new data directory, which reads all that Kafka has now, and let trainers go on by hstu train "
-    "--name NEW --weights-from OLD (docs/recovery.md)."
+    "stop the workers of this data directory, move its store/ aside and start them again: they read all that Kafka has "
+    "now, and trainers go on by hstu train --name NEW --weights-from OLD (docs/recovery.md)."
 )
 TopicPartition = tuple[str, int]  # (topic, partition); what Faust and aiokafka use are subclasses of it
 

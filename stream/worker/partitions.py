@@ -3,12 +3,13 @@
     assigned ─► open (waiting for a former owner) ─► handle … ─► revoked: outbox sent, store closed
                                                        └─► outbox ─► Kafka's acknowledgement ─► Outbox.sent
 
-Nothing is sent before the logs of all sources are known to be those that the store has read: under a wrong prefix it
-would be heartbeats and examples of another system. While batches are handled, one sender for each partition sends its
-outbox in order. What a crash sends twice is known by its serial. A producer that cannot deliver ends the worker; the
-outbox keeps its records. Where the watermark moves past many waiting events they are joined in turns, each sent before
-the next: neither a commit nor an outbox is huge. A store is opened and read in a thread, since the event loop has Kafka
-to answer; but while RocksDB opens it, rocksdict holds Python's lock.
+Nothing is sent before the logs of all sources are known to be those that the store has read, when it is opened and
+whenever a broker was connected to anew: it would be heartbeats and examples of another system. While batches are
+handled, one sender for each partition sends its outbox in order. What a crash sends twice is known by its serial. A
+producer that cannot deliver ends the worker; the outbox keeps its records. Where the watermark moves past many waiting
+events they are joined in turns, each sent before the next: neither a commit nor an outbox is huge. A store is opened
+and read in a thread, since the event loop has Kafka to answer; but while RocksDB opens it, rocksdict holds Python's
+lock.
 """
 
 import asyncio
@@ -55,14 +56,19 @@ class AssignedPartition:
         self.closed = False
         self.cutting = asyncio.Lock()
         self.sending: asyncio.Task[None] | None = None
-        self.unproven = {source for source in SourceTopic if partition.last_read(source) is not None}
+        self.unproven: set[SourceTopic] = set()
         """Sources whose log may still turn out to be another than the one that was read."""
+        self.doubt()
         self._refused_before = Counter(partition.counters.dead_letters)
 
     @property
     def number(self) -> int:
         """The partition's number."""
         return self.partition.number
+
+    def doubt(self) -> None:
+        """Send nothing until all logs are found to be those that were read."""
+        self.unproven = {source for source in SourceTopic if self.partition.last_read(source) is not None}
 
     async def close(self) -> None:
         """Close the store, once no checkpoint of it is being made."""
@@ -218,6 +224,11 @@ class AssignedPartitions:
         if known is None:
             self._trust(self._assigned[partition], self._sources[topic])
 
+    def doubted(self) -> None:
+        """Send nothing of any partition until all its logs are found to be those that were read, once more."""
+        for assigned in self:
+            assigned.doubt()
+
     def _trust(self, assigned: AssignedPartition, source: SourceTopic) -> None:
         assigned.unproven.discard(source)
         self._send_soon(assigned)
@@ -233,8 +244,12 @@ class AssignedPartitions:
         full = len(outbox) > _OUTBOX_RECORDS or outbox.bytes > _OUTBOX_BYTES
         if assigned.sending and (assigned.partition.behind or full):
             await asyncio.wait([assigned.sending])
+        last = assigned.partition.last_read(source)
         assigned.partition.handle(source, records, _TURN_TOKENS)
-        self._trust(assigned, source)
+        if last is None or (records and records[0].offset <= last):  # what was read last has come again, the same
+            self._trust(assigned, source)
+        else:
+            self._send_soon(assigned)
 
     async def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Send what is left, and close the stores."""
@@ -265,7 +280,7 @@ class AssignedPartitions:
         """Send the outbox, and go on joining where the last commit stopped, until neither has more."""
         partition = assigned.partition
         try:
-            while len(partition.outbox) or self._has_more_to_join(assigned):
+            while not assigned.unproven and (len(partition.outbox) or self._has_more_to_join(assigned)):
                 await self._send_all(partition)
                 if self._has_more_to_join(assigned):
                     partition.advance(_TURN_TOKENS)

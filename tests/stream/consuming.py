@@ -37,6 +37,8 @@ class Notebook:
 
     def begun(self, topic: str, partition: int, known: int | None) -> None: ...
 
+    def doubted(self) -> None: ...
+
     def passed(self, topic: str, partition: int, offset: int) -> None:
         self.wanted[topic, partition] = self.passed_over[topic, partition] = offset
 

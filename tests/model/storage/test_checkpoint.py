@@ -102,7 +102,7 @@ def test_another_version_is_refused(tmp_path: Path, version: int) -> None:
     """An older or a newer one; the sentence has both versions."""
     path = write_checkpoint(tmp_path, a_checkpoint(1)) / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": version}))
-    with pytest.raises(ModelError, match=rf"has version {version}, and this hstu-stream reads version 6"):
+    with pytest.raises(ModelError, match=rf"has version {version}, and this hstu-stream reads version 7"):
         read_newest(tmp_path)
 
 

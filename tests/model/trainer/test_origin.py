@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from model.arrays.byte_strings import unpack
 from model.errors import DivergedError, ModelError
 from model.storage.aliases import find, move
 from model.storage.checkpoint import farewell, free_name
 from model.storage.snapshot import list_snapshots
 from model.trainer.checkpointer import Checkpointer
-from model.trainer.run import Origin
-from tests.factories import START_MS, make_examples
+from model.trainer.run import Origin, Training
+from stream.example import Example, decode, encode_example, farewell as forgotten
+from tests.factories import START_MS, Record, make_examples
 from tests.runs import LOGS, run, start
 
 
@@ -80,7 +82,8 @@ def test_a_new_run_goes_on_with_the_weights_of_another(tmp_path: Path) -> None:
     new.close()
     new = run(start(tmp_path, name="new"))
     report = new.report
-    assert report["weights_from"] == {"name": "silu", "step": 4, "since_ms": old.report["event_ms"] + 1}
+    event_ms = old.report["event_ms"]
+    assert report["weights_from"] == {"name": "silu", "step": 4, "event_ms": event_ms, "since_ms": event_ms + 1}
     assert (before, report["examples"], new.ended) == (32, 75, True)
     new.close()
     with pytest.raises(ModelError, match=r"Trainer new has begun already.*with a new --name"):
@@ -93,6 +96,50 @@ def test_a_new_run_goes_on_with_the_weights_of_another(tmp_path: Path) -> None:
         start(tmp_path, name="newer", origin=Origin("nobody"))
     with pytest.raises(ModelError, match=r"made with train.seed = 0, but now it is 1"):
         start(tmp_path, name="newer", origin=Origin("silu"), seed=1)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_user_who_was_forgotten_in_what_is_passed_over_is_forgotten(stopped: bool, tmp_path: Path) -> None:
+    """The weights begin with the user's past, which the old trainer would have dropped; not if it has already."""
+    old = run(start(tmp_path), after_step=lambda step: step == 4)
+    old.checkpoint()
+    old.close()
+    event_ms, own = old.report["event_ms"], [decode(record.value) for record in LOGS[1]]
+    *before, last = [example for example in own if isinstance(example, Example)]
+    first, since_ms = next(example for example in before if example.user != last.user), last.final_ms
+
+    def forgetting(final_ms: int) -> Training:
+        """Run, to the first step, with a log in which the first example's user is forgotten at a time."""
+        told = encode_example(forgotten(1, 1, final_ms, first.user))
+        at = next(n for n, each in enumerate(own) if isinstance(each, Example) and each.final_ms > final_ms)
+        values = [record.value for record in LOGS[1]]
+        log = [Record(offset, None, value, 0) for offset, value in enumerate((*values[:at], told, *values[at:]))]
+        new = start(tmp_path, name=f"new-{final_ms}", origin=Origin("silu", since_ms), items=False)
+        assert first.user in replayed(new)
+        while not new.step():
+            for partition, records in enumerate((LOGS[0], log, LOGS[2])):
+                new.inbox.offer("examples", partition, records)
+            if stopped:
+                new.checkpoint()
+                new.close()
+                new = start(tmp_path, name=f"new-{final_ms}", items=False)
+                for partition, records in enumerate((LOGS[0], log, LOGS[2])):
+                    new.inbox.offer("examples", partition, records[new.inbox.position("examples", partition) :])
+        return new
+
+    told, untold = forgetting(event_ms + 1), forgetting(event_ms - 1)
+    assert first.user not in replayed(told)
+    assert first.user in replayed(untold)
+    assert stopped or untold.report["passed_over"] == told.report["passed_over"] + 1
+    told.close()
+    untold.close()
+
+
+def replayed(training: Training) -> set[int]:
+    """Return whose examples a run has kept to learn from again."""
+    state = training.learner.state()
+    messages = unpack(state["past.messages"], state["past.offsets"])
+    return {decode(message).user for message in messages}  # type: ignore[union-attr]
 
 
 def test_a_new_run_may_have_more_partitions(tmp_path: Path) -> None:

@@ -211,6 +211,31 @@ def test_the_longest_example_fits_into_kafka() -> None:
     assert EXAMPLE_BYTES / 2 < len(encode_example(example)) < EXAMPLE_BYTES - 1024
 
 
+def test_nothing_is_sent_after_a_broker_was_connected_to_anew_until_its_logs_are_the_same(tmp_path: Path) -> None:
+    """A batch that had been polled before tells nothing of them; what was read last does, once it has come again."""
+
+    async def test(partitions: AssignedPartitions, producer: Producer, errors: list[Exception]) -> None:
+        some = clicks(30)
+        await partitions.handle(SourceTopic.ACTIONS, 0, some[:10])
+        await let_go(partitions, 1009)
+        await until(lambda: not len(partitions[0].partition.outbox), "all sent")
+        sent = len(producer.values)
+        partitions.doubted()
+        assert partitions.proven() == []
+        await partitions.handle(SourceTopic.ACTIONS, 0, some[10:20])
+        for source in OTHERS:
+            again = [Record(offset, wire({"watermark": 1009 + 10 * offset})) for offset in (0, 1)]
+            await partitions.handle(source, 0, again)  # type: ignore[arg-type]
+        await asyncio.sleep(0.05)
+        assert (len(producer.values), partitions.proven()) == (sent, [])
+        await partitions.handle(SourceTopic.ACTIONS, 0, some[19:])
+        await until(lambda: len(producer.values) > sent and not len(partitions[0].partition.outbox), "the rest sent")
+        assert [assigned.number for assigned in partitions.proven()] == [0]
+        assert errors == []
+
+    with_partition(tmp_path, test)
+
+
 def test_other_settings_than_the_stores_are_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """With the old values of those that decide, and until the store is written under the new ones."""
     before = StreamSettings(partitions=2)
