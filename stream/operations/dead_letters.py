@@ -24,6 +24,7 @@ from stream.config import StreamSettings
 from stream.errors import HstuError
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
+from stream.kafka.permissions import check_permissions
 from stream.kafka.topics import count_partitions, topic_name
 from stream.operations.records import lookup, read_last, read_topic
 from stream.schema.dead_letters import Reason
@@ -195,6 +196,7 @@ def replay_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, *, dr
         BrokerError: Kafka does not answer, does not let this user write, or lacks the topic.
     """
     done, is_late = _replayed(kafka, settings), _lateness(kafka, settings)
+    _check_permissions(kafka, settings, _letters(kafka, settings, wanted, done), dry_run=dry_run)
     before, late, counts, lost, passed_over = 0, 0, Counter[tuple[str, str]](), list[str](), list[str]()
     unknown = dict.fromkeys(wanted.ids)
     notes = topic_name(settings, DEAD_LETTERS)
@@ -218,6 +220,13 @@ def replay_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, *, dr
         finally:
             producer.close()
     return Replayed(dict(counts), before, lost, passed_over, list(unknown), late)
+
+
+def _check_permissions(kafka: Kafka, settings: StreamSettings, letters: Iterable[Letter], *, dry_run: bool) -> None:
+    """Check before anything is sent that this client may send these back, and note that it did."""
+    topics = {letter.topic for letter in letters if not letter.fault and not letter.replayed}
+    writes = () if dry_run or not topics else (topic_name(settings, DEAD_LETTERS), *topics)
+    check_permissions(kafka, reads=topics, writes=writes)
 
 
 class _Original(NamedTuple):

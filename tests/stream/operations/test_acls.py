@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,12 @@ from stream.kafka.topics import check_new_topics, create_topics, topic_name, wor
 from stream.local_broker.node import Broker
 from stream.local_broker.secured import Security, add_user
 from stream.operations import host_checks
+from stream.operations.dead_letters import Wanted, replay_letters
 from stream.operations.doctor import examine
 from stream.operations.findings import Finding, Level
 from stream.operations.forget import forget_user
 from stream.rescale.rescale import Rescale
+from stream.schema.dead_letters import DeadLetter, Reason
 from stream.schema.topics import ALL, EVENTS, ITEMS, SourceTopic
 from stream.store.rocksdb import open_store, partition_path
 from tests.secured import grant
@@ -137,6 +140,23 @@ def test_a_refusal_names_its_group(node: Broker) -> None:
     sentence = "refused: this user may not read as, or look at, the consumer group a-hstu-workers "
     with pytest.raises(BrokerError, match=sentence):
         committed_offsets(user(node, "eve"), "a-hstu-workers")
+
+
+def test_dead_letters_are_sent_back_by_who_may_do_all_of_it(node: Broker) -> None:
+    """What is missing is named before anything is sent."""
+    letter = DeadLetter(Reason.NOT_JSON, "It is not.", "a-actions", 0, 0, b"u", b"{")
+    with closing(clients.producer(node.kafka)) as producer:
+        producer.send("a-dead-letters", letter.value, key=letter.key, headers=list(letter.headers())).get()
+    kafka, wanted = user(node, "fay"), Wanted(reasons=["not-json"])
+    grant(node.kafka, "fay", "topic", "a-dead-letters", "READ")
+    with pytest.raises(BrokerError) as refused:
+        replay_letters(kafka, SETTINGS, wanted, dry_run=False)
+    for needed in ("READ on the topic a-actions", "WRITE on the topic a-actions", "WRITE on the topic a-dead-letters"):
+        assert needed in str(refused.value)
+    grant(node.kafka, "fay", "topic", "a-actions", "READ")
+    assert replay_letters(kafka, SETTINGS, wanted, dry_run=True).sent == {("not-json", "a-actions"): 1}
+    grant(node.kafka, "fay", "topic", "a-", "WRITE", prefixed=True)
+    assert replay_letters(kafka, SETTINGS, wanted, dry_run=False).sent == {("not-json", "a-actions"): 1}
 
 
 def test_a_dry_run_of_a_rescale_looks_at_acls_of_topics_to_come(node: Broker, data_dir: Path) -> None:
