@@ -75,7 +75,7 @@ class MetricsLog:
             return not line.startswith(_BEGINNING)  # what a crash has cut, or no line of any trainer
 
     def check_writable(self) -> None:
-        """Check that lines can be written, and removed again; a file that is not there is not made, but its folder is.
+        """Check that lines can be appended, and removed again; a file that is not there is not made, but its folder is.
 
         Raises:
             ModelError: They cannot.
@@ -89,6 +89,8 @@ class MetricsLog:
                     room.flush()
                     os.fsync(room.fileno())
                 replace_file(self.path, old or b"", keeps_mode=True)
+                with self.path.open("a+b"):
+                    pass  # it is open to this process
                 if old is None:
                     self.path.unlink()
         except OSError as error:

@@ -300,17 +300,22 @@ class Consumer(driver.Consumer):
         return {TP(*tp): await self._batch(tp, records) for tp, records in polled.items() if tp in self.app.progress}
 
     async def _pass_over(self, silent: Iterable[TP]) -> None:
-        """Note where logs that have brought nothing were read on: over ends of transactions, and what was aborted."""
+        """Note where logs that have brought nothing were read on: over ends of transactions, and what was aborted.
+
+        A client whose position Kafka has deleted moves by itself as well, to the log's beginning: that is refused.
+        """
         for tp in silent:
             progress = self.app.progress.get(tp)
             if progress is None or not progress.idle or progress.polled >= (self.last_end(tp) or 0):
                 continue
             try:
                 position = await self.position(tp) or 0
-                if progress is self.app.progress.get(tp) and progress.polled < position:
+                first = await self.earliest_offsets(tp) if progress.polled < position else {}
+                if first and progress is self.app.progress.get(tp):
+                    refuse_lost(tp, progress.polled, first[tp], position, self.app.owner.way_on)
                     self.app.owner.passed(tp.topic, tp.partition, position)
                     progress.pass_over(position)
-            except KafkaError:  # another rebalance has begun
+            except (KafkaError, TimeoutError):  # another rebalance has begun
                 continue
             except HstuError as error:
                 self.app.fail(error)

@@ -96,13 +96,17 @@ def admin_client(kafka: Kafka, timeout_s: float) -> Iterator[Any]:
 
 
 @contextmanager
-def offsets_client(kafka: Kafka) -> Iterator[Any]:
+def offsets_client(kafka: Kafka, *, committed: bool = False) -> Iterator[Any]:
     """Yield a KafkaConsumer without a group, to ask for offsets; use it only after an admin client got an answer.
 
-    It reads what workers and trainers read: no records of transactions that were aborted or are still open.
+    Args:
+        kafka: The cluster.
+        committed: Read as workers and trainers do: no records of transactions that were aborted, and none behind the
+            beginning of one that is open, where a log then ends.
     """
+    isolation = "read_committed" if committed else "read_uncommitted"
     with _quiet(), refusals(kafka):
-        client = KafkaConsumer(**kafka.client_options(), isolation_level="read_committed")
+        client = KafkaConsumer(**kafka.client_options(), isolation_level=isolation)
         try:
             yield client
         finally:

@@ -1,4 +1,7 @@
-"""Records of Kafka as they lie in its logs: whole topics, their last records and event times, one record at a place."""
+"""Records of Kafka as they lie in its logs: whole topics, their last records and event times, one record at a place.
+
+As workers read them: without what was aborted, and up to the first transaction that is open.
+"""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,7 +31,7 @@ def read_topic(kafka: Kafka, topic: str) -> Iterator[Any]:
         BrokerError: Kafka does not answer, or has no such topic.
     """
     places = _places(kafka, [topic])
-    with clients.offsets_client(kafka) as client:
+    with clients.offsets_client(kafka, committed=True) as client:
         yield from _read(client, _bounds(client, places))
 
 
@@ -39,7 +42,7 @@ def read_last(kafka: Kafka, topics: Iterable[str], count: int) -> Iterator[Any]:
         BrokerError: Kafka does not answer.
     """
     places = _all_of(count_partitions(kafka, topics))
-    with clients.offsets_client(kafka) as client:
+    with clients.offsets_client(kafka, committed=True) as client:
         bounds = _bounds(client, places)
         yield from _read(client, {place: (max(first, end - count), end) for place, (first, end) in bounds.items()})
 
@@ -50,7 +53,7 @@ def read_between(kafka: Kafka, bounds: Mapping[Place, tuple[int, int]]) -> Itera
     Raises:
         BrokerError: Kafka does not answer.
     """
-    with clients.offsets_client(kafka) as client:
+    with clients.offsets_client(kafka, committed=True) as client:
         yield from _read(client, bounds)
 
 
@@ -61,7 +64,7 @@ def lookup(kafka: Kafka) -> Iterator[Find]:
     Raises:
         BrokerError: Kafka does not answer.
     """
-    with clients.offsets_client(kafka) as client:
+    with clients.offsets_client(kafka, committed=True) as client:
 
         def find(place: Place, offset: int) -> Any | None:
             if place[1] not in (client.partitions_for_topic(place[0]) or ()):
@@ -79,8 +82,28 @@ def log_bounds(kafka: Kafka, places: Iterable[Place]) -> dict[Place, tuple[int, 
     Raises:
         BrokerError: Kafka does not answer.
     """
-    with clients.offsets_client(kafka) as client:
+    with clients.offsets_client(kafka, committed=True) as client:
         return _bounds(client, places)
+
+
+def whole_bounds(kafka: Kafka, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
+    """Return the same, of logs that nobody is going to add to before their ends.
+
+    Raises:
+        BrokerError: A transaction is open in one, or Kafka does not answer.
+    """
+    places = list(places)
+    bounds = log_bounds(kafka, places)
+    with clients.offsets_client(kafka) as client:
+        ends = _bounds(client, places)
+    for place, (_, end) in bounds.items():
+        if end < ends[place][1]:
+            raise BrokerError(
+                f"{place[0]}[{place[1]}] has a transaction that is open from offset {end} on, or records came just now:"
+                " stop the producers, let each commit or abort what it has begun (kafka-transactions.sh names those "
+                "that hang), and repeat the command."
+            )
+    return bounds
 
 
 def topic_clocks(kafka: Kafka, settings: StreamSettings, source: SourceTopic) -> dict[int, int]:

@@ -19,7 +19,7 @@ from stream.join.reorder_buffer import NEVER_MS
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import count_partitions, refuse_other_counts, topic_name, verify_topics
-from stream.operations.records import Place, log_bounds, read_between
+from stream.operations.records import Place, log_bounds, read_between, whole_bounds
 from stream.rescale.division import each
 from stream.schema.record_time import RESCALED_HEADER, Headers, replay_headers, rescaled
 from stream.schema.topics import ALL, DEAD_LETTERS, EVENTS, EXAMPLES, SourceTopic
@@ -97,7 +97,7 @@ def refuse_unread(kafka: Kafka, settings: StreamSettings, metas: Sequence[Meta])
         for number, meta in enumerate(metas)
         for source in SourceTopic
     }
-    bounds = log_bounds(kafka, places)
+    bounds = whole_bounds(kafka, places)
     wanted: dict[Place, tuple[int, int]] = {}
     for place, (meta, source) in places.items():
         next_offset, last = meta.offsets[source], meta.logs[source].offset

@@ -14,7 +14,7 @@ from stream.errors import StoreError
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import count_partitions, topic_name
-from stream.operations.records import Place, log_bounds, read_between
+from stream.operations.records import Place, log_bounds, read_between, whole_bounds
 from stream.rescale.barrier import not_empty
 from stream.schema.ids import partition_of
 from stream.schema.record_time import Headers, TimeBounds, replay_headers, unreadable
@@ -43,7 +43,7 @@ def read_catalogue(kafka: Kafka, settings: StreamSettings, partitions: int) -> C
     """Return what is to be copied; nothing where there is no topic `items`.
 
     Raises:
-        BrokerError: Kafka does not answer.
+        BrokerError: Kafka does not answer, or a transaction is open.
     """
     bounds = _bounds(kafka, settings)
     last: dict[bytes, tuple[int, Any]] = {}
@@ -83,7 +83,7 @@ def refuse_grown(kafka: Kafka, settings: StreamSettings, catalogue: Catalogue) -
 def _bounds(kafka: Kafka, settings: StreamSettings) -> dict[Place, tuple[int, int]]:
     name = topic_name(settings, ITEMS)
     count = count_partitions(kafka, [name]).get(name, 0)
-    return log_bounds(kafka, [(name, number) for number in range(count)]) if count else {}
+    return whole_bounds(kafka, [(name, number) for number in range(count)]) if count else {}
 
 
 def _is_of_no_item(record: Any) -> bool:

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import resource
 import threading
 from collections.abc import Iterator
@@ -152,6 +154,24 @@ def test_a_file_that_can_be_appended_to_and_not_replaced_is_refused(tmp_path: Pa
     path.write_bytes(b'{"name": "silu", "step": 1}\n')
     with pytest.raises(ModelError, match=r"cannot be written: File name too long"):
         MetricsLog(path, "silu", 9).check_writable()
+
+
+def test_a_file_that_can_be_replaced_and_not_appended_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that nobody may write, in a folder that is the user's own."""
+    path, opened, line = tmp_path / "metrics.jsonl", Path.open, b'{"name": "silu", "step": 0}\n'
+    path.write_bytes(line)
+
+    def protected(self: Path, mode: str = "r", *given: Any, **options: Any) -> Any:
+        if self == path and "r" not in mode:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(self, mode, *given, **options)
+
+    monkeypatch.setattr(Path, "open", protected)  # tests may run as root, who may write everything
+    with pytest.raises(ModelError, match="cannot be written: Permission denied"):
+        MetricsLog(path, "silu", 0).check_writable()
+    assert path.read_bytes() == line
 
 
 def test_a_link_stays_one(tmp_path: Path) -> None:

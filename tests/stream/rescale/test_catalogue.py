@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from stream.config import StreamSettings
 from stream.errors import BrokerError, StoreError
@@ -71,6 +72,25 @@ def test_what_was_aborted_is_no_record(bootstrap: str, old: StreamSettings, tmp_
     assert found.keys() == {f"i{n}" for n in range(6)}
     assert b"aborted" not in (found["i0"] or b"")
     assert found["i2"]
+
+
+@pytest.mark.parametrize("topic", [ITEMS, "actions"])
+def test_an_open_transaction_stops_it(topic: str, bootstrap: str, old: StreamSettings, tmp_path: Path) -> None:
+    """Readers see nothing behind its beginning: what others have committed there would be in no copy."""
+    workers, name = begun(bootstrap, old, tmp_path), old.topic_prefix + topic
+
+    async def rescale() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id="hangs")
+        await producer.start()
+        await producer.begin_transaction()
+        await producer.send_and_wait(name, b"{}", key=b"i9", partition=0)
+        await fill(bootstrap, name, [(0, b"i0", wire({"item_id": "i0", "title": "behind"}), 0)])
+        with pytest.raises(BrokerError, match=rf"{name}\[0\] has a transaction that is open from offset \d+ on"):
+            await asyncio.to_thread(workers.rescale, more(old))
+        await producer.abort_transaction()
+        await producer.stop()
+
+    asyncio.run(rescale())
 
 
 def test_items_that_come_while_it_runs_stop_it(bootstrap: str, old: StreamSettings, tmp_path: Path) -> None:

@@ -144,6 +144,31 @@ def test_a_tail_that_is_lost_under_a_running_worker(tmp_path: Path) -> None:
     assert "actions[0] holds another record at offset 29" in asyncio.run(run())
 
 
+def test_what_retention_deletes_under_a_worker_that_hangs_is_missed(
+    bootstrap: str, settings: StreamSettings, tmp_path: Path
+) -> None:
+    """Its client goes on at the log's new beginning by itself; whether records came behind that or not."""
+
+    async def run() -> str:
+        await write(bootstrap, settings, "u", 30)
+        with WorkerProcess(settings, tmp_path, bootstrap) as worker:
+
+            def taken() -> bool:
+                counts = worker.metrics().get("hstu_events_total", {})
+                return counts.get('partition="0",source="actions"', 0) >= 30
+
+            await until(taken, "30 events")
+            worker.signal(signal.SIGSTOP)
+            await asyncio.sleep(1.0)  # Kafka answers what was asked before
+            await write(bootstrap, settings, "v", 50)
+            await delete_before(bootstrap, settings.topic_prefix + "actions", 0, 80)
+            worker.signal(signal.SIGCONT)
+            await until(lambda: worker.ended is not None, "its end")
+            return worker.says
+
+    assert "has deleted 50 records unread" in asyncio.run(run())
+
+
 def test_retention_is_told_apart(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
     """Deleted up to what was read, it goes on; deleted beyond, the sentence says how much is gone."""
     name = settings.topic_prefix + "actions"
