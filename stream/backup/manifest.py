@@ -1,4 +1,4 @@
-"""What a backup of one partition's store consists of: its manifest, version 1.
+"""What a backup of one partition's store consists of: its manifest, version 2.
 
     line    content
     1       JSON of Manifest
@@ -14,9 +14,9 @@ import msgspec
 from xxhash import xxh3_128_hexdigest
 
 from stream.errors import DamagedError, FormatError
-from stream.store.layout import Meta
+from stream.store.layout import LogState, Meta
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 class File(msgspec.Struct, frozen=True):
@@ -29,7 +29,7 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One backup. `offsets` are the next ones of impressions, actions and attributes."""
+    """One backup. `offsets` are the next of the three sources, `logs` the last records read of them."""
 
     version: int = VERSION
     partition: int
@@ -38,6 +38,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     made_ms: int
     made_by: str
     offsets: list[int]
+    logs: list[LogState]
     serial: int
     watermark_ms: int
     digest: str
@@ -63,6 +64,7 @@ def make_manifest(number: int, meta: Meta, epoch: str, made_ms: int, made_by: st
         made_ms=made_ms,
         made_by=made_by,
         offsets=meta.offsets,
+        logs=meta.logs,
         serial=meta.serial,
         watermark_ms=meta.watermark_ms,
         digest=meta.digest.hex(),

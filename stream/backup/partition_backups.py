@@ -95,6 +95,15 @@ class PartitionBackups:
         self._newest = None
         self.place.write(_CLAIM + self._epoch, f"{_this_process()}\n".encode())
 
+    def newest(self) -> Manifest | None:
+        """Return the newest manifest that can be read, None where there is none.
+
+        Raises:
+            BackupError: They cannot be read.
+            FormatError: One is of another version, another partition, or another number of partitions.
+        """
+        return next(filter(None, map(self._readable, self.names())), None)
+
     def newest_first(self) -> Iterator[Manifest]:
         """Yield the manifests, the newest first; a damaged one is named in the log and passed over.
 

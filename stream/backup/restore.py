@@ -22,15 +22,16 @@ from stream.backup.partition_backups import PartitionBackups
 from stream.errors import DamagedError, HstuError, StoreBusyError, StoreDamagedError, StoreError
 from stream.store import layout
 from stream.store.refusals import damaged, refuse_other_partition
-from stream.store.rocksdb import RocksStore, is_there, open_store, read_meta
+from stream.store.rocksdb import RocksStore, is_there, open_store
 from stream.store.standby import mark_standby, unmark
 from stream.store.tables import damaged_tables, named_tables
 
-Compare = Callable[[int, layout.Meta], None]  # of a partition and a restored store; raises StoreError to refuse it
+Compare = Callable[[Manifest, bool], None]
+"""Takes a backup, and whether it is to be restored; raises StoreError where it is of another log than Kafka has."""
 _log = logging.getLogger("hstu.backup")
 
 
-def _any(number: int, meta: layout.Meta) -> None:
+def _any(backup: Manifest, restored: bool) -> None:
     """Refuse nothing."""
 
 
@@ -43,7 +44,8 @@ def open_newest(
         path: The store.
         backups: Its backups.
         damage: What was met in the store after it was opened; it is replaced then, whatever it has read.
-        compare: Compares a backup with Kafka's logs, before it takes the place of a store.
+        compare: Compares the newest backup with Kafka's logs before the backups are claimed, and the one that is to
+            take the place of a store.
 
     Raises:
         StoreBusyError: Another process has it open, or is restoring it.
@@ -54,6 +56,8 @@ def open_newest(
         store, damage = (None, damage) if damage else _open_if_there(path, backups.number)
         unmark(path)
         try:
+            if newest := backups.newest():
+                compare(newest, False)
             backups.claim()
             restored = _restore_newer(path, store, backups, compare)
         except StoreError:
@@ -155,9 +159,8 @@ def _restore_newer(path: Path, store: RocksStore | None, backups: PartitionBacku
         if manifest.records <= have:
             return None
         try:
+            compare(manifest, True)
             copied = backups.fetch(manifest, aside, path if store else None)
-            if meta := read_meta(aside):
-                compare(backups.number, meta)
             if store:
                 with suppress(StoreDamagedError):  # it is replaced
                     store.close()

@@ -1,7 +1,8 @@
 """Are Kafka's logs those that a store has read? For `hstu doctor`, and before a backup takes a store's place."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from typing import Protocol
 
 from stream.config import StreamSettings
 from stream.consumer.progress import refuse_lost
@@ -15,17 +16,37 @@ from stream.store import layout
 Logs = Mapping[Place, tuple[int, int]]  # first offset of each source in a partition, and the one after the last
 
 
-def refuse_unlike_logs(kafka: Kafka, settings: StreamSettings, number: int, meta: layout.Meta) -> None:
-    """Check that a worker could go on with the store of a partition, of which this is said.
+class Reached(Protocol):
+    """How far a store has come: what it says of itself, or what a backup of it says."""
+
+    @property
+    def offsets(self) -> Sequence[int]:
+        """The next offset of each source."""
+
+    @property
+    def logs(self) -> Sequence[layout.LogState]:
+        """The last record read of each source."""
+
+
+def refuse_unlike_logs(kafka: Kafka, settings: StreamSettings, number: int, reached: Reached, *, goes_on: bool) -> None:
+    """Check that a partition's logs are those that a store has read.
+
+    Args:
+        kafka: The cluster.
+        settings: Name the topics.
+        number: The partition.
+        reached: How far the store has come.
+        goes_on: Whether a worker is to go on with it, so that Kafka must have what comes next.
 
     Raises:
         OtherLogError: Kafka's logs are others, or lack what comes next.
         BrokerError: Kafka does not answer.
     """
     logs = logs_of(kafka, settings, [number])[number]
-    count_unread(logs, meta)
+    if goes_on:
+        count_unread(logs, reached)
     with lookup(kafka) as find:
-        refuse_other_logs(logs, meta, find)
+        refuse_other_logs(logs, reached, find)
 
 
 def logs_of(kafka: Kafka, settings: StreamSettings, numbers: Iterable[int]) -> dict[int, Logs]:
@@ -36,7 +57,7 @@ def logs_of(kafka: Kafka, settings: StreamSettings, numbers: Iterable[int]) -> d
     return {number: {place: bounds[place] for place in of} for number, of in places.items()}
 
 
-def count_unread(logs: Logs, meta: layout.Meta | None) -> int:
+def count_unread(logs: Logs, meta: Reached | None) -> int:
     """Return how many records a store has not read yet.
 
     Args:
@@ -54,7 +75,7 @@ def count_unread(logs: Logs, meta: layout.Meta | None) -> int:
     return lag
 
 
-def refuse_other_logs(logs: Logs, meta: layout.Meta | None, find: Find) -> None:
+def refuse_other_logs(logs: Logs, meta: Reached | None, find: Find) -> None:
     """Read the last record of each source once more, as a worker does, unless retention has deleted it.
 
     Raises:

@@ -14,12 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
+from stream.backup.manifest import Manifest
 from stream.backup.partition_backups import PartitionBackups, Saved
 from stream.backup.place import Place
-from stream.backup.restore import Compare, describe, open_newest, restore
+from stream.backup.restore import describe, open_newest, restore
 from stream.config import StreamSettings
-from stream.errors import HstuError, OtherLogError, StoreBusyError, StoreDamagedError, StoreError
-from stream.store import layout
+from stream.errors import BrokerError, HstuError, OtherLogError, StoreBusyError, StoreDamagedError, StoreError
+from stream.operations.store_logs import Reached
 from stream.store.refusals import renamed
 from stream.store.rocksdb import RocksStore, open_store, partition_path
 from stream.store.standby import unmark
@@ -27,6 +28,13 @@ from stream.store.standby import unmark
 _QUICK_S: Final = 0.5  # within which a store is usually found to be the newest
 _AGAIN_S: Final = 5.0  # between two looks at backups that cannot be read
 _log = logging.getLogger("hstu.worker")
+
+
+class RefuseUnlike(Protocol):
+    """Compares Kafka's logs with those that a partition's store has read (stream/operations/store_logs.py)."""
+
+    def __call__(self, number: int, reached: Reached, *, goes_on: bool) -> None:
+        """Raise OtherLogError where they are others."""
 
 
 class OpenPartition(Protocol):
@@ -51,14 +59,14 @@ class WorkerStores:
     Args:
         settings: Shared by all workers; without a backup_url, stores are opened as they are.
         data_dir: Holds the stores.
-        compare: Raises OtherLogError where Kafka's logs are not those that a partition's store has read.
+        unlike: Raises OtherLogError where Kafka's logs are not those that a partition's store has read.
 
     Raises:
         BackupError: There is no such place for backups.
     """
 
-    def __init__(self, settings: StreamSettings, data_dir: Path, compare: Compare) -> None:
-        self._settings, self._data_dir, self._unlike = settings, data_dir, compare
+    def __init__(self, settings: StreamSettings, data_dir: Path, unlike: RefuseUnlike) -> None:
+        self._settings, self._data_dir, self._unlike = settings, data_dir, unlike
         self._stopped = threading.Event()
         self._opening: dict[int, asyncio.Task[RocksStore]] = {}
         self._forgotten: set[asyncio.Task[RocksStore]] = set()  # of these that are no longer wanted
@@ -120,17 +128,19 @@ class WorkerStores:
         self._made_s[number] = time.monotonic() - _age_s(backups)
         return store
 
-    def _compare(self, number: int, meta: layout.Meta) -> None:
-        """Refuse a backup of another log: it would take the place of a store of this one."""
+    def _compare(self, backup: Manifest, restored: bool) -> None:
+        """Refuse backups of another log: one would take a store's place, or this one's would push them out."""
         try:
-            self._unlike(number, meta)
+            self._unlike(backup.partition, backup, goes_on=restored)
         except OtherLogError as error:
             raise StoreError(
-                f"The newest backup of partition {number} in {self._settings.backup_url} is of another log than Kafka "
-                f"has: {error.fact}. It was not restored, and the store here, if there is one, is as it was. If the "
-                "backups are another system's, or of a log that is gone, set stream.backup_url to another place; if "
-                "Kafka is the wrong one, point to the right one."
+                f"The newest backup of partition {backup.partition} in {self._settings.backup_url} is of another log "
+                f"than Kafka has: {error.fact}. Neither the backups nor a store here were changed. If the backups are "
+                "another system's, or of a log that is gone, set stream.backup_url to another place; if Kafka is the "
+                "wrong one, point to the right one."
             ) from None
+        except BrokerError as error:
+            raise StoreBusyError(f"The backups of partition {backup.partition} cannot be compared: {error}") from None
 
     def age_s(self, number: int) -> float | None:
         """Return how old a partition's newest backup is; None if it keeps no backups.

@@ -22,7 +22,6 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from stream.backup.restore import Compare
 from stream.config import StreamSettings
 from stream.consumer.progress import WORKERS_WAY_ON
 from stream.errors import BrokerError, StoreDamagedError
@@ -32,7 +31,7 @@ from stream.schema.topics import EXAMPLES, SourceTopic
 from stream.store.layout import Outgoing
 from stream.store.rocksdb import RocksStore
 from stream.transport import Record, TopicPartition, more_partitions
-from stream.worker.backups import WorkerStores
+from stream.worker.backups import RefuseUnlike, WorkerStores
 
 _log = logging.getLogger("hstu.worker")
 
@@ -112,7 +111,7 @@ class AssignedPartitions:
         data_dir: Holds the stores.
         producer: Started and idempotent.
         fail: Ends the worker with an error.
-        compare: Raises OtherLogError where Kafka's logs are not those that a partition's store has read.
+        unlike: Raises OtherLogError where Kafka's logs are not those that a partition's store has read.
     """
 
     way_on: Final = WORKERS_WAY_ON
@@ -124,10 +123,10 @@ class AssignedPartitions:
         data_dir: Path,
         producer: AIOKafkaProducer,
         fail: Callable[[Exception], None],
-        compare: Compare,
+        unlike: RefuseUnlike,
     ) -> None:
         self._settings, self._producer, self._fail = settings, producer, fail
-        self.stores = WorkerStores(settings, data_dir, compare)
+        self.stores = WorkerStores(settings, data_dir, unlike)
         self._assigned: dict[int, AssignedPartition] = {}
         self._warned = False
         self.opening = asyncio.Lock()

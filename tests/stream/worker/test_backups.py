@@ -13,7 +13,6 @@ import pytest
 
 from stream.backup.partition_backups import PartitionBackups
 from stream.backup.place import Place
-from stream.backup.restore import Compare
 from stream.config import StreamSettings
 from stream.errors import BackupError, StoreBusyError, StoreDamagedError, StoreError
 from stream.kafka.connection import Kafka
@@ -22,7 +21,7 @@ from stream.peers.cluster_reader import open_sequences
 from stream.schema.topics import SourceTopic
 from stream.store.rocksdb import open_store, partition_path
 from stream.worker import backups
-from stream.worker.backups import WorkerStores
+from stream.worker.backups import RefuseUnlike, WorkerStores
 from stream.worker.partitions import AssignedPartition, AssignedPartitions
 from tests.kafka_logs import read, until
 from tests.stream.backup.stores import flip_a_bit
@@ -38,9 +37,9 @@ def settings(tmp_path: Path) -> StreamSettings:
     return SETTINGS.model_copy(update={"backup_url": str(tmp_path / "backups")})
 
 
-def partitions_in(settings: StreamSettings, folder: Path, compare: Compare = alike) -> AssignedPartitions:
+def partitions_in(settings: StreamSettings, folder: Path, unlike: RefuseUnlike = alike) -> AssignedPartitions:
     producer: Any = Producer()
-    return AssignedPartitions(settings, folder, producer, [].append, compare)
+    return AssignedPartitions(settings, folder, producer, [].append, unlike)
 
 
 async def opened(partitions: AssignedPartitions) -> AssignedPartition:

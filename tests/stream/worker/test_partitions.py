@@ -16,9 +16,9 @@ from stream.errors import BrokerError, StoreBusyError, StoreError
 from stream.example import Example, Heartbeat, Kind, decode, encode_example
 from stream.join.partition import Partition
 from stream.kafka.topics import EXAMPLE_BYTES
+from stream.operations.store_logs import Reached
 from stream.schema.ids import MAX_ID_BYTES
 from stream.schema.topics import SourceTopic
-from stream.store.layout import Meta
 from stream.store.rocksdb import open_store, partition_path
 from stream.worker import backups, partitions
 from stream.worker.partitions import AssignedPartitions
@@ -30,7 +30,7 @@ SETTINGS = StreamSettings(partitions=1, lateness_s=0, gather_targets=1)
 OTHERS = (SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES)
 
 
-def alike(number: int, meta: Meta) -> None:
+def alike(number: int, reached: Reached, *, goes_on: bool) -> None:
     """Find Kafka's logs to be those that a store has read."""
 
 
