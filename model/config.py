@@ -9,6 +9,8 @@ EncoderName = Literal[  # files of model/network/encoders, then of the packages 
     "hstu",
     "transformer",
     "gru",
+    "bert4rec",
+    "s3rec",
     "din",
     "dien",
     "dsin",
@@ -38,8 +40,8 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     encoder: EncoderName = "hstu"
-    """HSTU, or a baseline, on which `attention` and `bias` have no effect: an encoder, such as SASRec's Transformer or
-    GRU4Rec's GRU, or a model that ranks only, such as din (docs/systems.md)."""
+    """HSTU, or a baseline, on which `attention` and `bias` have no effect: an encoder, such as SASRec's Transformer
+    (transformer), GRU4Rec (gru), bert4rec or s3rec, or a model that ranks only, such as din (docs/systems.md)."""
     attention: Activation = "silu"
     """SiLU(QKᵀ+rab)/n as in the paper: n is max_len (silu) or the number of keys that the row sees (silu_seen); or a
     causally masked softmax of it, scaled by 1/sqrt(d_qk) (softmax)."""

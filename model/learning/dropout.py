@@ -1,4 +1,4 @@
-"""Dropout of a replayed pass. What is tested, and what an example is first trained on, has none.
+"""What is random in a replayed pass. What is tested, and what an example is first trained on, has nothing of it.
 
 L = tokens of the micro-batch, D = width. Masks are drawn for all tokens, of which a rank takes those of its share.
 
@@ -20,7 +20,7 @@ class Dropout:
     """
 
     def __init__(self, input_rate: float, output_rate: float, rng: np.random.Generator) -> None:
-        self._input_rate, self._output_rate, self._rng = input_rate, output_rate, rng
+        self._input_rate, self._output_rate, self.rng = input_rate, output_rate, rng
 
     def input(self, x_LD: Tensor, share: slice, tokens: int) -> Tensor:
         """Return an embedding with elements dropped.
@@ -37,5 +37,5 @@ class Dropout:
         return self._dropped(y_LD, self._output_rate, share, tokens)
 
     def _dropped(self, x: Tensor, rate: float, share: slice, tokens: int) -> Tensor:
-        kept = self._rng.random((tokens, x.shape[1]), np.float32)[share] >= rate
+        kept = self.rng.random((tokens, x.shape[1]), np.float32)[share] >= rate
         return x * torch.as_tensor(kept / np.float32(1 - rate), device=x.device, dtype=x.dtype)

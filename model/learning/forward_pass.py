@@ -19,9 +19,11 @@ from model.arrays.take_rows import take_rows
 from model.config import TrainSettings
 from model.data.entity_index import RowBatch
 from model.data.labels import accidental_hits
+from model.learning.cloze_pass import ClozePass
 from model.learning.dropout import Dropout
 from model.learning.negatives import Negatives
 from model.network import ranking_head
+from model.network.encoders.masked import MaskedEncoder
 from model.network.ranking.history import Candidates, Histories, Tokens, candidates_of, histories
 from model.network.retrieval_loss import sampled_softmax
 from model.optim.parameters import Parameters
@@ -52,6 +54,7 @@ class ForwardPass:
         dropout: Dropout | None = None,
     ) -> None:
         self._weights, self._negatives, self._whole = weights, negatives, batch
+        self._cloze: ClozePass | None = None
         shares = batch.tokens.shares(weights.ranks.count)
         start, stop = shares[weights.ranks.rank]
         self._batch = batch = batch if len(shares) == 1 else batch.part(start, stop)
@@ -66,8 +69,12 @@ class ForwardPass:
         share = slice(*self._whole.tokens.offsets[[start, stop]]), len(self._whole.tokens.keys)
         if dropout:
             content_LD, action_LD = dropout.input(content_LD, *share), dropout.input(action_LD, *share)
+            if isinstance(recommender.encoder, MaskedEncoder):
+                of_share = self._whole, (start, stop), dropout, content_LD, action_LD
+                self._cloze = ClozePass(weights, recommender.encoder, *of_share)
         kinds_L, ts_ms_L, offsets = tensor(tokens.kinds), tensor(tokens.ts_ms), tensor(tokens.offsets)
-        y_LD = recommender.encode(content_LD, action_LD, kinds_L, ts_ms_L, offsets)
+        read_R = tensor(self._read())
+        y_LD = recommender.encode(content_LD, action_LD, kinds_L, ts_ms_L, offsets, read_R=read_R)
         if dropout:
             y_LD = dropout.output(y_LD, *share)
         query_P = tensor(tokens.queries[targets.positive])
@@ -79,6 +86,21 @@ class ForwardPass:
             token_rows = Tokens(content_LD, action_LD, tensor(rows.items), kinds_L, ts_ms_L, offsets)
             self._ranked = self._asked(token_rows, recommender.ranker.behaviours)
             self.logits_NA = recommender.ranker(*self._ranked)
+
+    @property
+    def _replaced(self) -> bool:
+        """Whether the loss of hidden targets is all that is learnt."""
+        return self._cloze is not None and self._cloze.encoder.replaces
+
+    def _read(self) -> NDArray[np.int64]:
+        """Return the tokens at which the causal pass is read."""
+        if self._replaced:
+            return np.empty(0, np.int64)
+        tokens, targets = self._batch.tokens, self._batch.targets
+        shown = tokens.positions[targets.shown]
+        asked = tokens.queries[np.concatenate((targets.positive, targets.shown))]
+        read: NDArray[np.int64] = np.unique(np.concatenate((asked[asked >= 0], shown)))
+        return read
 
     def outputs(self) -> Outputs:
         """Return the outputs of all ranks' shares."""
@@ -129,14 +151,25 @@ class ForwardPass:
 
         Both are means over the targets of the micro-batch, to which a rank adds those of its share.
         """
-        losses, labels, whole = [], self._batch.targets.labels, self._whole
-        if self._negatives and (known := np.count_nonzero(self._positive_at_P >= 0)):
-            part = float(known / np.count_nonzero(whole.positives() >= 0))
-            losses.append(part * self._retrieval_loss(self._negatives, train.noise_odds))
-        if labels.size:
-            part = len(labels) / len(whole.targets.labels)
+        losses, labels = [], self._batch.targets.labels
+        known, every = np.flatnonzero(self._positive_at_P >= 0), int(np.count_nonzero(self._whole.positives() >= 0))
+        if self._negatives and len(known) and not self._replaced:
+            queries_PD = self.queries_PD
+            if len(known) < len(queries_PD):
+                queries_PD = queries_PD.index_select(0, self._weights.tensor(known))
+            losses.append(len(known) / every * self._retrieval_loss(queries_PD, known, train.noise_odds))
+        if labels.size and not self._replaced:
+            part = len(labels) / len(self._whole.targets.labels)
             losses.append(train.rank_weight * part * self._ranking_loss(self._weights.tensor(labels)))
+        if self._negatives and self._cloze is not None and len(self._cloze.hidden):
+            losses += self._cloze_losses(self._cloze, every, train.noise_odds)
         return torch.stack(losses).sum() if losses else None
+
+    def _cloze_losses(self, cloze: ClozePass, known: int, noise_odds: float) -> list[Tensor]:
+        """Return what is learnt from hidden targets."""
+        of_items = cloze.part * self._retrieval_loss(cloze.queries_cD, cloze.hidden, noise_odds)
+        of_features = cloze.feature_loss(self.gathered, self._positive_at_P, self._item_at_K, known)
+        return [of_items] if of_features is None else [of_items, of_features]
 
     def _ranking_loss(self, labels_NA: Tensor) -> Tensor:
         """Return the loss of the logits, and what a ranking model adds to it."""
@@ -144,16 +177,15 @@ class ForwardPass:
         auxiliary = ranker.auxiliary_loss(*self._ranked, labels_NA) if ranker and self._ranked else None
         return loss if auxiliary is None else loss + auxiliary
 
-    def _retrieval_loss(self, negatives: Negatives, noise_odds: float) -> Tensor:
-        """Return the loss of the targets whose item has a row."""
-        tokens, targets, at_P = self._batch.tokens, self._batch.targets, self._positive_at_P
-        known = np.flatnonzero(at_P >= 0)
-        tensor, leaf = self._weights.tensor, self.gathered.vectors
-        queries_PD = self.queries_PD if len(known) == len(at_P) else self.queries_PD.index_select(0, tensor(known))
-        target_n, negative_n = accidental_hits(at_P[known], tokens.requests[targets.positive[known]], self._item_at_K)
+    def _retrieval_loss(self, queries_nD: Tensor, asked: NDArray[np.intp], noise_odds: float) -> Tensor:
+        """Return the mean loss of queries for targets whose item has a row."""
+        tokens, targets, at_n = self._batch.tokens, self._batch.targets, self._positive_at_P[asked]
+        tensor, leaf, negatives = self._weights.tensor, self.gathered.vectors, self._negatives
+        assert negatives is not None
+        target_n, negative_n = accidental_hits(at_n, tokens.requests[targets.positive[asked]], self._item_at_K)
         return sampled_softmax(
-            queries_PD,
-            take_rows(leaf, tensor(at_P[known])),
+            queries_nD,
+            take_rows(leaf, tensor(at_n)),
             take_rows(leaf, tensor(self._item_at_K)),
             log_q_K=tensor(negatives.log_q(negatives.rows)).to(leaf.dtype),
             hits=(tensor(target_n), tensor(negative_n)),

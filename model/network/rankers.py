@@ -32,6 +32,7 @@ class Unencoded(JaggedEncoder):
         num_targets: Tensor | None = None,
         *,
         asked_ms_L: Tensor | None = None,
+        read_R: Tensor | None = None,
     ) -> Tensor:
         """Return the embedded tokens, [L, D]."""
         return x_LD

@@ -61,6 +61,7 @@ class Recommender(nn.Module):
         num_targets: Tensor | None = None,
         *,
         request_ms: Tensor | None = None,
+        read_R: Tensor | None = None,
     ) -> Tensor:
         """Return the encoder's output at each token, [L, D].
 
@@ -73,13 +74,14 @@ class Recommender(nn.Module):
             num_targets: Number of candidates at the end of each sequence, i64[B], which are IMPRESSION tokens at the
                 time of the request; the output of each is as if it alone followed the history.
             request_ms: Time of the request that is answered after the last token, i64[B]; by default that token's time.
+            read_R: The tokens whose outputs are read, i64[R], each once; None: all.
         """
         places_L, _ = row_places(offsets, len(content_LD), num_targets)
         kinds_L = kinds_L.to(torch.int64)
         asked_ms_L = next_ms(ts_ms_L, offsets, num_targets=num_targets, request_ms=request_ms)
         asked_ms_L = torch.where(kinds_L == Kind.IMPRESSION, ts_ms_L, asked_ms_L)
         x_LD = self.embed(content_LD, action_LD, kinds_L, places_L)
-        y_LD: Tensor = self.encoder(x_LD, offsets, ts_ms_L, num_targets, asked_ms_L=asked_ms_L)
+        y_LD: Tensor = self.encoder(x_LD, offsets, ts_ms_L, num_targets, asked_ms_L=asked_ms_L, read_R=read_R)
         return y_LD
 
     def embed(self, content_LD: Tensor, action_LD: Tensor, kinds_L: Tensor, places_L: Tensor) -> Tensor:

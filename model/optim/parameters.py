@@ -17,7 +17,7 @@ from torch import Tensor
 from model.arrays.digest import Hasher, digest_arrays
 from model.arrays.state import prefixed, under
 from model.config import ModelSettings, TrainSettings
-from model.data.item_features import ItemFeatures
+from model.data.item_features import Bags, ItemFeatures
 from model.distributed.ranks import ALONE, Ranks
 from model.errors import DivergedError, ModelError
 from model.network.item_vectors import item_vectors
@@ -40,6 +40,8 @@ class Gathered(NamedTuple):
     vectors: Tensor  # [U, D] of the items: their rows, plus those of their features
     item_at: NDArray[np.int64]  # [n] where each item asked for is among the vectors; -1 for row -1
     feature_at: NDArray[np.int64]  # the same of the features asked for, in their leaf
+    own: Tensor  # [U, D] the rows of the items alone
+    bags: Bags | None  # [U] the values of their features, as places in the features' leaf; None: no item has any
 
 
 class Parameters:
@@ -100,7 +102,9 @@ class Parameters:
         """Copy rows out of the tables as leaves, by their rows in the vocabularies; -1 is no row."""
         if not self._item_features.any:
             item_rows, feature_rows = self.items.gather(self._table_rows(items)), self.features.gather(features)
-            return Gathered(item_rows, feature_rows, item_rows.leaf, item_rows.at, feature_rows.at)
+            return Gathered(
+                *(item_rows, feature_rows, item_rows.leaf, item_rows.at, feature_rows.at), own=item_rows.leaf, bags=None
+            )
         rows_U, at_n = np.unique(items[items >= 0], return_inverse=True)
         item_at = np.full(len(items), -1)
         item_at[items >= 0] = at_n
@@ -109,8 +113,9 @@ class Parameters:
         feature_rows = self.features.gather(np.concatenate((features, bags.rows)))
         feature_at, bag_at = np.split(feature_rows.at, [len(features)])
         own_UD = item_rows.leaf.index_select(0, self.tensor(item_rows.at)) if self._shared else item_rows.leaf
-        vectors_UD = item_vectors(own_UD, feature_rows.leaf, bags._replace(rows=bag_at))
-        return Gathered(item_rows, feature_rows, vectors_UD, item_at, feature_at)
+        bags = bags._replace(rows=bag_at)
+        vectors_UD = item_vectors(own_UD, feature_rows.leaf, bags)
+        return Gathered(item_rows, feature_rows, vectors_UD, item_at, feature_at, own_UD, bags)
 
     def _table_rows(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the rows of the item table, by rows of the vocabulary."""

@@ -124,6 +124,7 @@ class HistoryEncoder:
                 torch.tensor([0, n + b]),
                 torch.tensor([b]),
                 request_ms=torch.tensor([now_ms]),
+                read_R=torch.arange(max(0, n - 1), n + b),
             )
         bounds, last, kinds_n = torch.tensor([0, n]), torch.tensor([n - 1]), torch.from_numpy(history.kinds_n)
         query_D = self._recommender.queries(y_LD, last, content_LD[:n], kinds_n, bounds)[0]

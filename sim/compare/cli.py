@@ -20,7 +20,8 @@ def compare(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="paper, baselines, map, drift, movielens or ranking: a comparison by name.", rich_help_panel=_WHAT
+            help="paper, baselines, map, drift, movielens, sequences or ranking: a comparison by name.",
+            rich_help_panel=_WHAT,
         ),
     ] = None,
     scenario: Annotated[
@@ -30,7 +31,7 @@ def compare(
     contestant: Annotated[
         list[str] | None,
         typer.Option(
-            help="hstu, silu, silu_seen, softmax, transformer, gru, din, popularity, …; may be repeated.",
+            help="hstu, silu, softmax, transformer, gru, bert4rec, s3rec, din, popularity, …; may be repeated.",
             rich_help_panel=_WHAT,
         ),
     ] = None,

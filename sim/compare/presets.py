@@ -8,6 +8,7 @@ from sim.errors import SimError
 
 _HSTU = ("silu", "softmax")
 _COUNTING = ("popularity", "last_items", "co_occurrence", "markov", "vsknn", "stack")
+_SEQUENCES = ("transformer", "gru", "bert4rec", "s3rec")
 _RANKING = (
     *("din", "dien", "dsin", "bst"),
     *("mimn", "sim_soft", "sim_hard", "eta", "sdim", "twin"),
@@ -71,6 +72,16 @@ PRESETS: Final[dict[str, tuple[str, Plan]]] = {
             scenarios=("movielens",),
             contestants=(*_HSTU, "transformer", "gru", *_COUNTING),
             seeds=3,
+            stream={"example_tokens": 64},
+        ),
+    ),
+    "sequences": (
+        "Retrieval by the sequence models of the literature, by HSTU and by all counts; encoders without counts.",
+        Plan(
+            scenarios=("movielens", "turnover"),
+            contestants=(*_HSTU, *_SEQUENCES, "stack"),
+            seeds=3,
+            train={"fuse_counts": False, "exclude_seen": True},
             stream={"example_tokens": 64},
         ),
     ),

@@ -33,6 +33,8 @@ _TITLES: Final = {  # of those whose name does not say enough
     "silu_seen": "HSTU, SiLU / keys seen",
     "transformer": "Transformer (SASRec)",
     "gru": "GRU4Rec",
+    "bert4rec": "BERT4Rec",
+    "s3rec": "S3Rec",
     "sim_soft": "SIM, soft search",
     "sim_hard": "SIM, hard search",
     "mmoe": "MMoE",

@@ -6,7 +6,7 @@ from model.network import encoders
 from model.network.rankers import RANKERS
 
 
-@pytest.mark.parametrize("name", ["transformer", "gru"])
+@pytest.mark.parametrize("name", ["transformer", "gru", "bert4rec", "s3rec"])
 @pytest.mark.parametrize(("option", "value"), [("bias", "functional"), ("attention", "softmax")])
 def test_options_of_hstu_are_refused_for_other_encoders(name: str, option: str, value: str) -> None:
     """They would change nothing; the defaults and no bias are allowed."""

@@ -1,6 +1,6 @@
 """What all encoders share: layers made from the settings, and the arguments of `forward`.
 
-L tokens, B sequences, D width.
+L tokens, B sequences, R tokens whose outputs are read, D width.
 """
 
 from abc import ABC, abstractmethod
@@ -32,6 +32,7 @@ class JaggedEncoder(nn.Module, ABC):
         num_targets: Tensor | None = None,
         *,
         asked_ms_L: Tensor | None = None,
+        read_R: Tensor | None = None,
     ) -> Tensor:
         """Return the output at each token, [L, D].
 
@@ -42,4 +43,5 @@ class JaggedEncoder(nn.Module, ABC):
             num_targets: Number of candidates at the end of each sequence, i64[B], scored in one pass; None for none.
                 Each one's output is as if it alone followed the history.
             asked_ms_L: Time from which each row looks back, i64[L]; by default that of `relative_bias.next_ms`.
+            read_R: The tokens whose outputs are read, i64[R], each once; the others may have any. None: all are read.
         """

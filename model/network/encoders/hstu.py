@@ -135,6 +135,7 @@ class Encoder(JaggedEncoder):
         num_targets: Tensor | None = None,
         *,
         asked_ms_L: Tensor | None = None,
+        read_R: Tensor | None = None,
     ) -> Tensor:
         """Return the output at each token, [L, D]."""
         settings = self.settings

@@ -1,7 +1,7 @@
 """Jagged sequences as a few padded blocks, for kernels that need [b, n]; each sequence begins at a row's first place.
 
-L tokens of the batch, B sequences, b sequences of a block, n tokens of its longest, E width. Only for causal encoders:
-the padding after a sequence repeats its last token, which no real token sees.
+L tokens of the batch, B sequences, b sequences of a block, n tokens of its longest, E width. The padding after a
+sequence repeats its last token. No real token of a causal encoder sees it; others leave it out by `real`.
 """
 
 from collections.abc import Sequence
@@ -28,10 +28,13 @@ class Blocks:
         order = np.argsort(-lengths_B, kind="stable")
         padded, where = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         self.shapes: list[tuple[int, int]] = []
+        self.real: list[Tensor | None] = []  # which tokens of each block are no padding, [b, n]; None: all
         for sequences in _blocks_of(order[: np.count_nonzero(lengths_B)], lengths_B, alike):
             length_b1, index_n = lengths_B[sequences][:, None], np.arange(lengths_B[sequences[0]])
             tokens_bn = starts_B[sequences][:, None] + np.minimum(index_n, length_b1 - 1)
-            where.append(np.flatnonzero(index_n < length_b1) + sum(map(len, padded)))
+            real_bn = index_n < length_b1
+            self.real.append(None if real_bn.all() else torch.from_numpy(real_bn).to(device))
+            where.append(np.flatnonzero(real_bn) + sum(map(len, padded)))
             padded.append(tokens_bn.ravel())
             self.shapes.append(tokens_bn.shape)
         places, real = np.concatenate(padded), np.concatenate(where)

@@ -24,6 +24,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, relu, scaled_dot_product_attention
 
@@ -73,14 +74,29 @@ class Layer(nn.Module):
         return x_LD + torch.addmm(self.b_2, inner_LD, self.w_2)
 
 
-def attend_padded(qkv_LE: Tensor, heads: int, blocks: Blocks) -> Tensor:
-    """Return the attention, [L, D], by PyTorch's scaled_dot_product_attention."""
+def attend_padded(qkv_LE: Tensor, heads: int, blocks: Blocks, *, both_ways: bool = False) -> Tensor:
+    """Return the attention, [L, D], by PyTorch's scaled_dot_product_attention.
+
+    Args:
+        qkv_LE: Queries, keys and values side by side.
+        heads: The number of heads.
+        blocks: The sequences, one at least.
+        both_ways: Whether a token sees all of its sequence; else those up to itself.
+    """
     outputs = []
-    for qkv_bnE in blocks.pad(qkv_LE):
+    for qkv_bnE, real_bn in zip(blocks.pad(qkv_LE), blocks.real, strict=True):
         q, k, v = (x.view(*x.shape[:2], heads, -1).transpose(1, 2) for x in qkv_bnE.chunk(3, -1))
-        o_bHnd = scaled_dot_product_attention(q, k, v, is_causal=True)
+        seen = real_bn[:, None, None] if both_ways and real_bn is not None else None
+        o_bHnd = scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=not both_ways)
         outputs.append(o_bHnd.transpose(1, 2).flatten(2))
     return blocks.unpad(outputs)
+
+
+def both_ways(bounds: NDArray[np.int64], device: torch.device) -> Attention:
+    """Return the attention of sequences whose tokens see each other, by where these begin and end, i64[B+1]."""
+    if not bounds[-1]:
+        return lambda qkv_LE, heads: qkv_LE.chunk(3, 1)[2]
+    return partial(attend_padded, blocks=Blocks(bounds[:-1], np.diff(bounds), _ALIKE, device), both_ways=True)
 
 
 def attend_candidates(qkv_LE: Tensor, heads: int, plan: TilePlan, activation: Activation) -> Tensor:
@@ -108,9 +124,13 @@ class Encoder(JaggedEncoder):
         num_targets: Tensor | None = None,
         *,
         asked_ms_L: Tensor | None = None,
+        read_R: Tensor | None = None,
     ) -> Tensor:
         """Return the output at each token, [L, D]; times have no effect."""
-        attention = self._attention(x_LD, offsets, num_targets)
+        return self.through(x_LD, self._attention(x_LD, offsets, num_targets))
+
+    def through(self, x_LD: Tensor, attention: Attention) -> Tensor:
+        """Return the output of all layers, [L, D]."""
         for layer in self.layers:
             x_LD = layer(x_LD, attention)
         y_LD: Tensor = self.norm(x_LD)

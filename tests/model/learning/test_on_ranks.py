@@ -13,6 +13,7 @@ from model.distributed.ranks import Ranks
 from model.errors import ModelError
 from model.learning.learner import Learner, StepReport
 from model.learning.on_ranks import LeadingLearner, follow
+from model.network.encoders import ENCODERS
 from model.storage.snapshot import as_numpy
 from stream.example import Example, decode, id_key
 from tests.factories import GAP_MS, START_MS, make_examples
@@ -20,11 +21,13 @@ from tests.ranks import on_ranks
 
 MODEL = ModelSettings(dim=16, layers=1, heads=2, max_len=64, rank_actions=("click", "like"))
 TRAIN = TrainSettings(batch_examples=8, negatives=16, window_targets=1000)
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     "plain": {},
     "items die": {"item_ttl_d": 10 * GAP_MS / 86_400_000, "max_items": 32},
     "short": {"stochastic_length_alpha": 1.6},
     "seen": {"exclude_seen": True, "fuse_counts": False},
+    "bert4rec": {},
+    "s3rec": {},
 }
 Work = Callable[[Learner], Any]
 
@@ -49,7 +52,8 @@ def with_learner(count: int, work: Work, model: ModelSettings = MODEL, train: Tr
 
 
 def run(learner: Learner, every: list[Example], size: int = 8) -> list[StepReport]:
-    learner.learn_items([ItemRecord(id_key("item 3"), "item 3", "Three", {"genre": ["a", "b"]}, START_MS)])
+    for item, genre in ((3, ["a", "b"]), (5, ["b", "c"]), (7, [])):
+        learner.learn_items([ItemRecord(id_key(f"item {item}"), f"item {item}", None, {"genre": genre}, START_MS)])
     return [learner.step(every[i : i + size]) for i in range(0, len(every), size)]
 
 
@@ -70,10 +74,11 @@ def figures(reports: list[StepReport]) -> tuple[NDArray[np.float64], NDArray[np.
 @pytest.mark.parametrize("case", CASES)
 def test_several_ranks_have_the_figures_of_one(case: str) -> None:
     """Within 1e-5 over six steps, each with a replay; with births, deaths, features of items, a short last step."""
+    model = MODEL.model_copy(update={"encoder": case} if case in ENCODERS else {})
     train, every = TRAIN.model_copy(update=CASES[case]), examples(41)
-    expected = figures(with_learner(1, lambda learner: run(learner, every), train=train))
+    expected = figures(with_learner(1, lambda learner: run(learner, every), model, train))
     for count in (2, 3):
-        found = figures(with_learner(count, lambda learner: run(learner, every), train=train))
+        found = figures(with_learner(count, lambda learner: run(learner, every), model, train))
         for ours, theirs in zip(found, expected, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=1e-5)
 

@@ -96,7 +96,7 @@ def test_short_histories_and_nobodys_have_no_state() -> None:
     assert sum(states.asked.values()) == states.bytes == 0
 
 
-@pytest.mark.parametrize("encoder_name", ["gru", "transformer"])
+@pytest.mark.parametrize("encoder_name", ["gru", "transformer", "bert4rec", "s3rec"])
 def test_other_encoders_have_no_state(encoder_name: str) -> None:
     """They encode the whole history each time."""
     states = UserStates(10**6)

@@ -18,7 +18,7 @@ def test_presets_are_runnable(name: str) -> None:
 def test_what_is_not_there_is_refused() -> None:
     """The error lists the names there are."""
     with pytest.raises(
-        SimError, match="no preset 'papers'; known are paper, baselines, map, drift, movielens, ranking"
+        SimError, match="no preset 'papers'; known are paper, baselines, map, drift, movielens, sequences, ranking"
     ):
         preset("papers")
 

@@ -26,7 +26,7 @@ def norm(x: Tensor, made: Norm) -> Tensor:
     return centred / torch.sqrt((centred**2).mean() + 1e-8) * made.weight + made.bias
 
 
-def by_hand(made: Encoder, x_nD: Tensor) -> Tensor:
+def by_hand(made: Encoder, x_nD: Tensor, *, causal: bool = True) -> Tensor:
     """Return the output of one sequence, with a loop over rows, heads and keys."""
     heads, d = made.settings.heads, DIM // made.settings.heads
     for layer in made.layers:
@@ -35,13 +35,13 @@ def by_hand(made: Encoder, x_nD: Tensor) -> Tensor:
         normed = [norm(x, layer.norm_attention) for x in x_nD]
         attended = []
         for i, row in enumerate(normed):
-            parts = []
+            keys, parts = normed[: i + 1] if causal else normed, []
             for h in range(heads):
                 part = slice(h * d, (h + 1) * d)
                 q = (row @ w_q)[part]
-                scores = torch.stack([q @ (key @ w_k)[part] / math.sqrt(d) for key in normed[: i + 1]])
+                scores = torch.stack([q @ (key @ w_k)[part] / math.sqrt(d) for key in keys])
                 weights = scores.exp() / scores.exp().sum()
-                parts.append(sum(weights[j] * (normed[j] @ w_v)[part] for j in range(i + 1)))
+                parts.append(sum(w * (key @ w_v)[part] for w, key in zip(weights, keys, strict=True)))
             attended.append(x_nD[i] + torch.cat([torch.as_tensor(part) for part in parts]))
         fed = [torch.clamp(norm(x, layer.norm_feed) @ layer.w_1 + layer.b_1, min=0) for x in attended]
         x_nD = torch.stack([x + y @ layer.w_2 + layer.b_2 for x, y in zip(attended, fed, strict=True)])
