@@ -54,7 +54,7 @@ class Inbox:
         self.batch: list[Placed] = []  # in order, not yet trained on
         self._refused: Counter[Topic] = Counter()  # records that nobody can read
         self.since_ms = BEGINNING_MS  # examples that became final before say only how far their partition has come
-        self.learned_before_ms = BEGINNING_MS  # up to which the run has heard, by what it began with, who is forgotten
+        self.learned_before_ms = BEGINNING_MS  # before which the run has heard, by what it began with, who is forgotten
         self.passed_over = 0  # of these
         self._bounds = bounds
         self._next: dict[Topic, list[int]] = {"examples": [0] * partitions, "items": [0] * items_partitions}
@@ -131,7 +131,7 @@ class Inbox:
                 f"{decoded.partition}: the topic was copied into another number of partitions; let workers write it."
             )
         if isinstance(decoded, Example) and decoded.final_ms < self.since_ms:
-            if len(decoded.keys) or decoded.final_ms <= self.learned_before_ms:
+            if len(decoded.keys) or decoded.final_ms < self.learned_before_ms:
                 self.passed_over += 1
                 self.merge.beat("examples", partition, decoded.final_ms)
             else:

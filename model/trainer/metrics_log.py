@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import tempfile
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any, Final
@@ -40,7 +41,7 @@ class MetricsLog:
             raise ModelError(f"The metrics file {str(path)!r} is no file; name one, such as metrics.jsonl.")
         try:
             self.path = Path(os.path.realpath(path))  # a link stays one, and who follows it has the same lock
-            if str(path).startswith(_NO_FILES) or (self.path.exists() and not self.path.is_file()):
+            if _is_open_already(path) or (self.path.exists() and not self.path.is_file()):
                 raise ModelError(f"The metrics file {path} is no file; name one by train.metrics_file (--metrics).")
             _check_text(path)
             self._lock = lock_file(self.path.with_name(f".{self.path.name}.lock"))
@@ -129,6 +130,16 @@ def _append(file: FileIO, line: bytes) -> None:
     except OSError:
         file.truncate(end)
         raise
+
+
+def _is_open_already(path: Path) -> bool:
+    """Return whether a path leads to what a shell has opened for this process, by a link perhaps."""
+    names = os.path.normpath(Path.cwd() / path).replace("//", "/"), os.path.realpath(path)
+    if any(name.startswith(_NO_FILES) for name in names):
+        return True
+    with suppress(OSError):
+        return any(os.path.samestat(path.stat(), os.fstat(handle)) for handle in (0, 1, 2))
+    return False
 
 
 def _check_text(path: Path) -> None:

@@ -57,8 +57,10 @@ def refuse_inside(data_dir: Path, name: str, file: Path) -> None:
     Raises:
         SimError: It lies there.
     """
+    named = Path(os.path.normpath(Path.cwd() / file))  # a link there would go with the folder
+    above = [*named.parents, *file.resolve().parents]
     for folder in _folders(data_dir, name):
-        if file.resolve().is_relative_to(folder.resolve()):
+        if folder.resolve() in [each.resolve() for each in above]:
             raise SimError(
                 f"The metrics file {file} lies in {folder}, which --direct makes anew; choose another place, or leave "
                 "out --metrics for metrics.jsonl there."

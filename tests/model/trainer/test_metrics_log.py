@@ -2,6 +2,8 @@ import errno
 import json
 import os
 import resource
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -216,11 +218,20 @@ def test_a_line_after_one_that_a_crash_cut_is_a_line(tmp_path: Path) -> None:
     assert steps(path) == [("a", 1), ("b", 2)]
 
 
-@pytest.mark.parametrize("name", ["/dev/stdout", "/proc/self/fd/1", "/dev/fd/1"])
-def test_what_is_open_already_is_no_metrics_file(name: str) -> None:
-    """It would be replaced under the shell that has opened it."""
-    with pytest.raises(ModelError, match="is no file"):
-        MetricsLog(Path(name), "a", 0)
+@pytest.mark.parametrize(
+    "name", ["/dev/stdout", "//dev/stdout", "/dev/../dev/stdout", "/proc/self/fd/1", "/dev/fd/1", "link"]
+)
+def test_what_is_open_already_is_no_metrics_file(name: str, tmp_path: Path) -> None:
+    """It would be replaced under the shell that has opened it, or its lock waited for without end."""
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    path = tmp_path / name if name == "link" else name
+    script = "import sys, pathlib, model.trainer.metrics_log as m; m.MetricsLog(pathlib.Path(sys.argv[1]), 'a', 0)"
+    with (tmp_path / "the shell's").open("wb") as shell:
+        for out in (subprocess.PIPE, shell):
+            ended = subprocess.run(
+                [sys.executable, "-c", script, path], stdout=out, stderr=subprocess.PIPE, timeout=30, check=False
+            )
+            assert b"is no file; name one" in ended.stderr
 
 
 def test_a_name_that_no_snapshot_can_say_is_refused(tmp_path: Path) -> None:

@@ -332,14 +332,18 @@ def test_who_comes_meanwhile_keeps_what_is_open(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "store" / ".store.old").exists()
 
 
-@pytest.mark.parametrize("place", ["a file", "snapshots", "metrics", "inside"])
+@pytest.mark.parametrize("place", ["a file", "snapshots", "metrics", "inside", "link"])
 def test_places_that_cannot_be_written_are_refused_before(place: str, earlier: Path) -> None:
     """Nothing of the earlier run is gone."""
     settings, before = make_settings(earlier), contents(earlier)
     blocked = earlier / ("snapshots" if place == "snapshots" else "blocked")
     blocked.write_text("a file")
     inside = earlier / "store" / "x" / "m.jsonl"
-    metrics = {"a file": blocked / "m.jsonl", "metrics": Path("/proc/nope/m.jsonl"), "inside": inside}.get(place)
+    named = {"a file": blocked / "m.jsonl", "metrics": Path("/proc/nope/m.jsonl"), "inside": inside}
+    if place == "link":
+        (earlier / "store" / "link").symlink_to(earlier.parent)
+        named[place], before = earlier / "store" / "link" / "m.jsonl", contents(earlier)
+    metrics = named.get(place)
     train = settings.train.model_copy(update={"metrics_file": str(metrics or "")})
     with pytest.raises((ModelError, SimError), match=r"cannot be written|is no f|which --direct makes anew"):
         DirectRun(settings.model_copy(update={"train": train}), restart=True)
