@@ -3,6 +3,7 @@
 HstuError                what a command prints without a traceback, then exits with 1
 ├── BrokerError          Kafka or its installation: unreachable, refused, missing topic
 │   └── OtherLogError    a log of Kafka that is not, or no longer, the one that was read
+│       └── DeletedUnreadError  one whose next records retention has deleted
 ├── StoreError           a store of another version, damaged, or one that cannot be written
 │   ├── StoreDamagedError  a store whose files are not those that were written: it may be replaced
 │   └── StoreBusyError   a store that another process has open, or that is being restored: waiting helps
@@ -31,6 +32,10 @@ class OtherLogError(BrokerError):
     def __init__(self, message: str, fact: str) -> None:
         super().__init__(message)
         self.fact = fact
+
+
+class DeletedUnreadError(OtherLogError):
+    """Retention has deleted records of a log before they were read."""
 
 
 class StoreError(HstuError):

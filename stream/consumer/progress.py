@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from stream.errors import BrokerError, OtherLogError
+from stream.errors import BrokerError, DeletedUnreadError, OtherLogError
 
 IN_FLIGHT_BYTES: Final = 64 << 20  # polled and not handled, above which nothing is polled
 WORKERS_WAY_ON: Final = (
@@ -204,11 +204,12 @@ def refuse_lost(partition: TopicPartition, wanted: int, first: int, end: int, wa
         way_on: The end of the sentence: how whoever wants it goes on without what is gone (StateOwner.way_on).
 
     Raises:
-        OtherLogError: Records were deleted before we read them, or this is another log than the one we read.
+        DeletedUnreadError: Records were deleted before we read them.
+        OtherLogError: This is another log than the one we read.
     """
     topic, number = partition
     if wanted < first:
-        raise OtherLogError(
+        raise DeletedUnreadError(
             f"{topic}[{number}] begins at offset {first}, but this data directory has read it up to {wanted}: Kafka "
             f"has deleted {first - wanted} records unread. Raise the topic's retention; to go on without them, "
             f"{way_on}",

@@ -77,31 +77,30 @@ def lookup(kafka: Kafka) -> Iterator[Find]:
 
 
 def log_bounds(kafka: Kafka, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
-    """Return the first offset of each partition and the one after its last.
+    """Return the first offset of each partition and the one after its last, in an open transaction or not.
 
     Raises:
         BrokerError: Kafka does not answer.
     """
-    with clients.offsets_client(kafka, committed=True) as client:
+    with clients.offsets_client(kafka) as client:
         return _bounds(client, places)
 
 
 def whole_bounds(kafka: Kafka, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
-    """Return the same, of logs that nobody is going to add to before their ends.
+    """Return the same, of logs in which everything can be read.
 
     Raises:
         BrokerError: A transaction is open in one, or Kafka does not answer.
     """
-    places = list(places)
     bounds = log_bounds(kafka, places)
-    with clients.offsets_client(kafka) as client:
-        ends = _bounds(client, places)
-    for place, (_, end) in bounds.items():
-        if end < ends[place][1]:
+    with clients.offsets_client(kafka, committed=True) as client:
+        readable = _bounds(client, bounds)
+    for (topic, number), (_, end) in readable.items():
+        if end < bounds[topic, number][1]:
             raise BrokerError(
-                f"{place[0]}[{place[1]}] has a transaction that is open from offset {end} on, or records came just now:"
-                " stop the producers, let each commit or abort what it has begun (kafka-transactions.sh names those "
-                "that hang), and repeat the command."
+                f"{topic}[{number}] has a transaction that is open from offset {end} on: stop the producers, let each "
+                "commit or abort what it has begun (kafka-transactions.sh names those that hang), and repeat the "
+                "command."
             )
     return bounds
 

@@ -19,7 +19,15 @@ from stream.backup.partition_backups import PartitionBackups, Saved
 from stream.backup.place import Place
 from stream.backup.restore import describe, open_newest, restore
 from stream.config import StreamSettings
-from stream.errors import BrokerError, HstuError, OtherLogError, StoreBusyError, StoreDamagedError, StoreError
+from stream.errors import (
+    BrokerError,
+    DeletedUnreadError,
+    HstuError,
+    OtherLogError,
+    StoreBusyError,
+    StoreDamagedError,
+    StoreError,
+)
 from stream.operations.store_logs import Reached
 from stream.store.refusals import renamed
 from stream.store.rocksdb import RocksStore, open_store, partition_path
@@ -132,6 +140,12 @@ class WorkerStores:
         """Refuse backups of another log: one would take a store's place, or this one's would push them out."""
         try:
             self._unlike(backup.partition, backup, goes_on=restored)
+        except DeletedUnreadError as error:
+            raise StoreError(
+                f"Partition {backup.partition} cannot go on from its newest backup in {self._settings.backup_url}: "
+                f"{error.fact}, so Kafka has deleted what comes next. A store of another host may have read it: bring "
+                "it here. Without one, set stream.backup_url to another place: a new store reads all that Kafka has."
+            ) from None
         except OtherLogError as error:
             raise StoreError(
                 f"The newest backup of partition {backup.partition} in {self._settings.backup_url} is of another log "
