@@ -249,10 +249,11 @@ def _after(path: Path, state: State, number: int) -> State:
     delta, parts = read_delta(path)
     digest, arrays = state.digest or state_digest(state.snapshot.arrays), state.snapshot.arrays
     ending = _NAME.fullmatch(path.name)
-    if (delta.root, delta.number) != (state.root, number):
+    misnamed = ending and ending[3] and int(ending[3].split("-")[0]) != delta.manifest.step
+    if misnamed or (delta.root, delta.number) != (state.root, number):
         raise ModelError(
-            f"The delta {path} is number {delta.number} after {delta.root}: it was renamed, or brought from another "
-            f"chain. {_STAYS}"
+            f"The delta {path} is number {delta.number} after {delta.root}, of step {delta.manifest.step}: it was "
+            f"renamed, or brought from another chain. {_STAYS}"
         )
     if why := misfit(arrays, delta.patch):
         raise ModelError(f"The delta {path} does not fit: {why}. {_STAYS}")

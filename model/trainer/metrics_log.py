@@ -64,8 +64,6 @@ class MetricsLog:
             replace_file(self.path, kept, keeps_mode=True)
 
     def _stays(self, line: bytes, step: int) -> bool:
-        if not line.endswith(b"\n"):
-            return False
         try:
             entry = json.loads(line)
             own = entry["name"] == self._name
@@ -73,7 +71,8 @@ class MetricsLog:
                 self.last_step = entry["step"]
             return not own or entry["step"] <= step
         except (ValueError, KeyError, TypeError, RecursionError):
-            return not line.startswith(_BEGINNING)  # what a crash has cut, or no line of any trainer
+            cut = line.startswith(_BEGINNING) or (not line.endswith(b"\n") and _BEGINNING.startswith(line))
+            return not cut  # what a crash has cut goes, what is no line of any trainer stays
 
     def check_writable(self) -> None:
         """Check that lines can be appended, and removed again; a file that is not there is not made, but its folder is.

@@ -28,7 +28,7 @@ from faust.types import TP
 from mode.threads import ServiceThread, WorkerThread
 
 from stream.consumer.owner import StateOwner
-from stream.consumer.progress import PollBatch, Progress, TopicPartition, refuse_lost
+from stream.consumer.progress import PartitionProgress, PollBatch, Progress, TopicPartition, refuse_lost
 from stream.consumer.read_log import other_log
 from stream.errors import BrokerError, HstuError, StoreBusyError
 from stream.kafka.reasons import reason
@@ -269,7 +269,7 @@ class Consumer(driver.Consumer):
             await self._commit_note(wanted)
         for tp, offset in seeks.items():
             self._committed_offset[tp] = offset or None  # Faust ignores acknowledgements below it
-            self.app.progress.begin(tp, offset, end[tp], known.get(tp))
+            self.app.progress.begin(tp, offset, end[tp], known.get(tp), wanted[tp] or 0)
             self.app.owner.begun(tp.topic, tp.partition, known.get(tp))
 
     async def _commit_note(self, wanted: Mapping[TP, int | None]) -> None:
@@ -306,19 +306,33 @@ class Consumer(driver.Consumer):
         """
         for tp in silent:
             progress = self.app.progress.get(tp)
-            if progress is None or not progress.idle or progress.polled >= (self.last_end(tp) or 0):
+            if progress is None or progress.polled != progress.handled or progress.polled >= (self.last_end(tp) or 0):
                 continue
             try:
                 position = await self.position(tp) or 0
                 first = await self.earliest_offsets(tp) if progress.polled < position else {}
                 if first and progress is self.app.progress.get(tp):
-                    refuse_lost(tp, progress.polled, first[tp], position, self.app.owner.way_on)
+                    self._refuse_gap(tp, progress, first[tp], position)
                     self.app.owner.passed(tp.topic, tp.partition, position)
                     progress.pass_over(position)
             except (KafkaError, TimeoutError):  # another rebalance has begun
                 continue
             except HstuError as error:
                 self.app.fail(error)
+
+    def _refuse_gap(self, tp: TopicPartition, progress: PartitionProgress, first: int, found: int) -> None:
+        """Refuse to go on at an offset beyond the next one, if Kafka has lost or deleted what was to come before it.
+
+        Raises:
+            OtherLogError: It has.
+        """
+        known, progress.known = progress.known, None
+        if known is not None and first <= known and tp[0] not in self.app.owner.compacted:
+            raise other_log(*tp, known, self.app.owner.way_on)
+        wanted = max(progress.wanted, progress.polled)
+        refuse_lost(tp, wanted, first, max(found, wanted), self.app.owner.way_on)
+        if known is not None:  # retention has deleted it since it was looked for
+            self.app.owner.begun(*tp, None)
 
     def _reconnected(self) -> bool:
         """Return whether a connection to a broker was replaced by another since the last call."""
@@ -340,15 +354,13 @@ class Consumer(driver.Consumer):
 
     async def _batch(self, partition: TopicPartition, records: Sequence[Any]) -> PollBatch:
         progress = self.app.progress[partition]
-        known, progress.known = progress.known, None
-        if known is not None and records[0].offset > known and partition[0] not in self.app.owner.compacted:
-            self.app.fail(other_log(*partition, known, self.app.owner.way_on))
-        elif records[0].offset != progress.polled:  # compacted, transactional, or lost?
+        if records[0].offset != progress.polled:  # compacted, transactional, or lost?
             try:
                 first = await self.earliest_offsets(TP(*partition))
-                refuse_lost(partition, progress.polled, min(first.values()), records[0].offset, self.app.owner.way_on)
+                self._refuse_gap(partition, progress, min(first.values()), records[0].offset)
             except HstuError as error:
                 self.app.fail(error)
+        progress.known = None
         return PollBatch(progress, records)
 
     def _new_offset(self, tp: TP) -> int | None:

@@ -31,19 +31,26 @@ def size_of(record: Any) -> int:
 class PartitionProgress:
     """Progress in one assigned partition since the last seek."""
 
-    __slots__ = ("begun", "end", "end_s", "handled", "in_flight", "in_flight_bytes", "known", "last", "polled")
+    __slots__ = (
+        "begun",
+        "end",
+        "end_s",
+        "handled",
+        "in_flight",
+        "in_flight_bytes",
+        "known",
+        "last",
+        "polled",
+        "wanted",
+    )
 
-    def __init__(self, offset: int, end: int = 0, known: int | None = None) -> None:
+    def __init__(self, offset: int, end: int = 0, known: int | None = None, wanted: int = 0) -> None:
         self.begun = self.polled = self.handled = offset  # the first offset, the next to poll, the next to handle
         self.last = offset  # the offset after the last record handled: `handled` without what has no records
         self.end, self.end_s = end, time.monotonic()  # of the log, and when it was asked for
         self.in_flight = self.in_flight_bytes = 0  # records polled and not handled
         self.known = known  # offset of a record that was read before and must be the first of the next poll
-
-    @property
-    def idle(self) -> bool:
-        """Whether everything that was polled has been handled."""
-        return self.known is None and self.polled == self.handled
+        self.wanted = max(offset, wanted)  # the first offset of which nothing was read before
 
     def pass_over(self, offset: int) -> None:
         """Note that there is no record before an offset: ends of transactions are there, or what was aborted."""
@@ -108,7 +115,9 @@ class Progress:
         """Return a partition's progress, None where it is not assigned."""
         return self._partitions.get(partition)
 
-    def begin(self, partition: TopicPartition, offset: int, end: int = 0, known: int | None = None) -> None:
+    def begin(
+        self, partition: TopicPartition, offset: int, end: int = 0, known: int | None = None, wanted: int = 0
+    ) -> None:
         """Begin again at an offset of a log that has this end now; batches polled before are void.
 
         Args:
@@ -116,8 +125,9 @@ class Progress:
             offset: Where it begins.
             end: The offset after its last record.
             known: The offset of a record that was read before, if it begins with one.
+            wanted: The offset behind all that was read before, if that is beyond `offset`.
         """
-        self._partitions[partition] = PartitionProgress(offset, end, known)
+        self._partitions[partition] = PartitionProgress(offset, end, known, wanted)
         self._ends.pop(partition, None)
 
     def clear(self) -> None:

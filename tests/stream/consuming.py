@@ -22,6 +22,7 @@ class Notebook:
         self.known: dict[TopicPartition, int] = {}  # offsets of records read before, to be read once more
         self.batches: list[tuple[TopicPartition, list[int]]] = []
         self.passed_over: dict[TopicPartition, int] = {}
+        self.without: set[TopicPartition] = set()  # begun without a record to compare
         self.started: dict[TopicPartition, int] = {}
         self.revoked_partitions: set[TopicPartition] = set()
         self.closed = False
@@ -35,7 +36,9 @@ class Notebook:
     def start_at(self, topic: str, partition: int, offset: int) -> None:
         self.started[topic, partition] = offset
 
-    def begun(self, topic: str, partition: int, known: int | None) -> None: ...
+    def begun(self, topic: str, partition: int, known: int | None) -> None:
+        if known is None:
+            self.without.add((topic, partition))
 
     def doubted(self) -> None: ...
 

@@ -134,6 +134,11 @@ def swapped(second: Path) -> None:
     renamed(next(second.parent.glob("000004-*")), 3)
 
 
+def last(path: Path) -> None:
+    """Let its name say that a snapshot follows it."""
+    path.rename(path.with_name(f"{path.stem}-00009999-9b3ac0fa.safetensors"))
+
+
 def flipped(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -175,13 +180,14 @@ def other_chain(path: Path) -> None:
         (Path.unlink, r"Delta 2 is missing in .*, where there is 3\."),
         (lambda path: shutil.copy(path, path.with_name("000002-" + "0" * 32 + ".safetensors")), "There are 2 deltas"),
         (swapped, "is number 3 after .*renamed"),
+        (last, "is number 2 after .*renamed"),
         (flipped, "is damaged: it has the digest"),
         (cut, "is damaged"),
         (forged, "does not lead to the state"),
         (foreign, "of format 2, but this hstu-stream reads"),
         (other_chain, "belongs to another chain"),
     ],
-    ids=["gap", "repeat", "reorder", "flipped", "cut", "forged", "format", "chain"],
+    ids=["gap", "repeat", "reorder", "last", "flipped", "cut", "forged", "format", "chain"],
 )
 def test_what_does_not_follow_is_refused(tmp_path: Path, harm: Any, sentence: str) -> None:
     """One sentence that says that answers go on; the state before it is as it was."""
@@ -192,7 +198,7 @@ def test_what_does_not_follow_is_refused(tmp_path: Path, harm: Any, sentence: st
     before = state_digest(state.snapshot.arrays)
     harm(paths[1])
     with pytest.raises(ModelError, match=f"(?s){sentence}.*Answers go on with what there is until the next snapshot"):
-        next_state(tmp_path, state, state.root)
+        next_state(tmp_path, state, "00009999-9b3ac0fa" if harm is last else state.root)
     assert state_digest(state.snapshot.arrays) == before
 
 

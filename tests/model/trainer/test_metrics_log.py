@@ -76,6 +76,20 @@ def test_an_incomplete_line_is_removed(tmp_path: Path) -> None:
     assert steps(path) == [("a", 3)]
 
 
+@pytest.mark.parametrize("last", [b"# a remark", b'{"name": "b", "step": 9}', b"a\rb"])
+def test_a_last_line_of_others_stays_without_its_end(last: bytes, tmp_path: Path) -> None:
+    """It is whole, or no line of a trainer that a crash has cut; what follows begins a line of its own."""
+    path = tmp_path / "metrics.jsonl"
+    write(MetricsLog(path, "b", 0), "b", 3)
+    before = path.read_bytes() + last
+    path.write_bytes(before)
+    log = MetricsLog(path, "a", 0)
+    log.check_writable()
+    assert path.read_bytes() == before
+    write(log, "a", 1)
+    assert path.read_bytes().startswith(before + b"\n{")
+
+
 def test_a_new_run_removes_the_lines_of_an_old_one(tmp_path: Path) -> None:
     """Without a checkpoint the trainer is at step 0, and so is its file."""
     path = tmp_path / "metrics.jsonl"

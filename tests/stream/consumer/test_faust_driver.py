@@ -180,6 +180,40 @@ def test_what_has_no_records_is_not_missed_once_it_is_deleted(
     assert notebook.offsets((name, 0)) == [*range(5), *range(12, 22), *range(29, 34), *range(40, 45)]
 
 
+@pytest.mark.parametrize("passed", [0, 2])
+def test_the_last_record_read_may_be_deleted_before_it_comes_again(
+    passed: int, bootstrap: str, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retention takes it, and what has no records behind it, after the log's beginning was asked for."""
+    name = f"{topic_prefix}log"
+    notebook, earliest = Notebook({(name, 0): 5 + passed}), faust_driver.Consumer.earliest_offsets
+    notebook.known[name, 0] = 4
+
+    async def then_deleted(self: Any, *partitions: Any) -> Any:
+        found = await earliest(self, *partitions)
+        await delete_before(bootstrap, name, 0, 5 + passed)
+        return found
+
+    async def run() -> None:
+        await make_topics(bootstrap, [name], partitions=1)
+        await fill(bootstrap, name, records(5, 1))
+        if passed:
+            await fill(bootstrap, name, records(1, 1), transactions=1, abort=True)
+        monkeypatch.setattr(faust_driver.Consumer, "earliest_offsets", then_deleted)
+        reading = Run(bootstrap, name, tmp_path, notebook)
+
+        async def read() -> bool:
+            if (name, 0) in notebook.without and not notebook.known.pop((name, 0), 0) and not notebook.count:
+                await fill(bootstrap, name, records(3, 1))
+            return notebook.count >= 3
+
+        await reading.until(read, "what comes afterwards")
+
+    asyncio.run(run())
+    assert notebook.passed_over == {(name, 0): 5 + passed}
+    assert notebook.offsets((name, 0))[:3] == [5 + passed, 6 + passed, 7 + passed]
+
+
 def test_a_partition_whose_state_is_elsewhere_costs_the_others_nothing(
     bootstrap: str, topic: str, tmp_path: Path
 ) -> None:
