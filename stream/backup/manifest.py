@@ -34,6 +34,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     version: int = VERSION
     partition: int
     partitions: int
+    cluster: str
+    """Id of the Kafka, empty where it was not known."""
     epoch: str
     made_ms: int
     made_by: str
@@ -55,11 +57,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return sum(file.bytes for file in self.files)
 
 
-def make_manifest(number: int, meta: Meta, epoch: str, made_ms: int, made_by: str, files: list[File]) -> Manifest:
+def make_manifest(
+    number: int, meta: Meta, cluster: str, epoch: str, made_ms: int, made_by: str, files: list[File]
+) -> Manifest:
     """Return the manifest of a store that has come this far."""
     return Manifest(
         partition=number,
         partitions=meta.partitions,
+        cluster=cluster,
         epoch=epoch,
         made_ms=made_ms,
         made_by=made_by,
@@ -99,7 +104,7 @@ def decode_manifest(data: bytes, name: str) -> Manifest:
     if version != VERSION:
         raise FormatError(
             f"The backup {name} is of version {version}; this hstu-stream reads {VERSION}: restore it with the version "
-            "that made it."
+            "that made it, or, where the stores are whole, name another place for backups."
         )
     try:
         return msgspec.json.decode(line, type=Manifest)

@@ -64,6 +64,7 @@ class PartitionBackups:
         number: The partition.
         partitions: How many there are.
         keep: How many backups are kept.
+        cluster: Id of the Kafka whose logs the store reads, empty where that is not known.
         wall: Wall time in seconds since 1970.
     """
 
@@ -74,12 +75,13 @@ class PartitionBackups:
         number: int,
         partitions: int,
         keep: int,
+        cluster: str = "",
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.number, self._partitions = number, partitions
         self.place = root.under(f"{prefix}p{number}")
         self._data = self.place.under("data")
-        self._keep, self._wall = keep, wall
+        self._keep, self._cluster, self._wall = keep, cluster, wall
         self._epoch = ""
         self._newest: Manifest | None = None  # the one whose files are known to be there
         self._digests: dict[tuple[int, int, int], str] = {}  # of files by inode, bytes and time
@@ -100,7 +102,7 @@ class PartitionBackups:
 
         Raises:
             BackupError: They cannot be read.
-            FormatError: One is of another version, another partition, or another number of partitions.
+            FormatError: One is of another version, Kafka, partition, or number of partitions.
         """
         return next(filter(None, map(self._readable, self.names())), None)
 
@@ -109,7 +111,7 @@ class PartitionBackups:
 
         Raises:
             BackupError: They cannot be read.
-            FormatError: One is of another version, another partition, or another number of partitions.
+            FormatError: One is of another version, Kafka, partition, or number of partitions.
         """
         for name in self.names():
             try:
@@ -122,7 +124,7 @@ class PartitionBackups:
 
         Raises:
             BackupError: They cannot be read.
-            FormatError: One is of another version, another partition, or another number of partitions.
+            FormatError: One is of another version, Kafka, partition, or number of partitions.
         """
         names = self.names()
         sizes = self._data.sizes()
@@ -152,7 +154,8 @@ class PartitionBackups:
             self.claim()
         files, copied = self._copy(checkpoint, self._there())
         now_ms = int(self._wall() * 1000)
-        manifest = make_manifest(self.number, meta, self._epoch, now_ms, _this_process(), files)
+        cluster = self._cluster or (newest.cluster if newest else "")
+        manifest = make_manifest(self.number, meta, cluster, self._epoch, now_ms, _this_process(), files)
         self._refuse_if_fenced()
         self.place.write(f"{_BACKUP}{self._epoch}-{manifest.records:020d}.json", encode_manifest(manifest))
         self._newest = manifest
@@ -199,7 +202,7 @@ class PartitionBackups:
 
         Raises:
             DamagedError: It was cut off or edited.
-            FormatError: It is of another version, another partition, or another number of partitions.
+            FormatError: It is of another version, Kafka, partition, or number of partitions.
             BackupError: It cannot be read.
         """
         manifest = decode_manifest(self.place.read(name), f"{self.place.url}/{name}")
@@ -213,6 +216,11 @@ class PartitionBackups:
                 f"The backup {self.place.url}/{name} is of {manifest.partitions} partitions, and the settings say "
                 f"{self._partitions}; a user's home depends on it: set stream.partitions = {manifest.partitions}, or "
                 "name another place for backups."
+            )
+        if manifest.cluster and self._cluster and manifest.cluster != self._cluster:
+            raise FormatError(
+                f"The backup {self.place.url}/{name} is of another Kafka, whose cluster id is {manifest.cluster}, and "
+                f"this one's is {self._cluster}: set stream.backup_url to another place. It is left as it is."
             )
         return manifest
 

@@ -24,6 +24,7 @@ from stream.config import StreamSettings
 from stream.consumer.instance_id import SEATS, lease_free, lease_named, place_of
 from stream.errors import BrokerError
 from stream.join.partition import Partition
+from stream.kafka.clients import cluster_id
 from stream.kafka.connection import Kafka
 from stream.kafka.groups import committed_offsets
 from stream.kafka.permissions import check_permissions
@@ -44,6 +45,7 @@ from stream.worker.refusals import RefusalLog
 from stream.worker.silent_topics import SilentTopics
 
 _TICK_S: Final = 1.0
+_ASK_S: Final = 10.0  # for Kafka's id
 _CREATE_TIME: Final = 0  # Kafka's timestamp_type; 1 is LogAppendTime
 _WAITING_EVENTS: Final = 20_000  # of a partition; above this, sources that run ahead are not polled
 _log = logging.getLogger("hstu.worker")
@@ -114,9 +116,9 @@ class _Worker:
         self, settings: StreamSettings, data_dir: Path, kafka: Kafka, name: str, producer: AIOKafkaProducer
     ) -> None:
         self._settings, self._data_dir, self._name = settings, data_dir, name
-        self.partitions = AssignedPartitions(
-            settings, data_dir, producer, self._fail, partial(refuse_unlike_logs, kafka, settings)
-        )
+        cluster = cluster_id(kafka, _ASK_S) if settings.backup_url else None
+        unlike = partial(refuse_unlike_logs, kafka, settings)
+        self.partitions = AssignedPartitions(settings, data_dir, producer, self._fail, unlike, cluster or "")
         self.app: BatchApp = make_batch_app(
             workers_group(settings),
             kafka,

@@ -68,13 +68,14 @@ class WorkerStores:
         settings: Shared by all workers; without a backup_url, stores are opened as they are.
         data_dir: Holds the stores.
         unlike: Raises OtherLogError where Kafka's logs are not those that a partition's store has read.
+        cluster: Id of that Kafka, empty where it does not say it.
 
     Raises:
         BackupError: There is no such place for backups.
     """
 
-    def __init__(self, settings: StreamSettings, data_dir: Path, unlike: RefuseUnlike) -> None:
-        self._settings, self._data_dir, self._unlike = settings, data_dir, unlike
+    def __init__(self, settings: StreamSettings, data_dir: Path, unlike: RefuseUnlike, cluster: str = "") -> None:
+        self._settings, self._data_dir, self._unlike, self._cluster = settings, data_dir, unlike, cluster
         self._stopped = threading.Event()
         self._opening: dict[int, asyncio.Task[RocksStore]] = {}
         self._forgotten: set[asyncio.Task[RocksStore]] = set()  # of these that are no longer wanted
@@ -211,7 +212,8 @@ class WorkerStores:
 
     def _backups_of(self, root: Place, number: int) -> PartitionBackups:
         settings = self._settings
-        return PartitionBackups(root, settings.topic_prefix, number, settings.partitions, settings.backup_keep)
+        prefix, count, keep = settings.topic_prefix, settings.partitions, settings.backup_keep
+        return PartitionBackups(root, prefix, number, count, keep, self._cluster)
 
     def is_opening(self, number: int) -> bool:
         """Return whether a store is being opened, or one is that nobody wants any longer."""

@@ -112,6 +112,7 @@ class AssignedPartitions:
         producer: Started and idempotent.
         fail: Ends the worker with an error.
         unlike: Raises OtherLogError where Kafka's logs are not those that a partition's store has read.
+        cluster: Id of that Kafka, empty where it does not say it.
     """
 
     way_on: Final = WORKERS_WAY_ON
@@ -124,9 +125,10 @@ class AssignedPartitions:
         producer: AIOKafkaProducer,
         fail: Callable[[Exception], None],
         unlike: RefuseUnlike,
+        cluster: str = "",
     ) -> None:
         self._settings, self._producer, self._fail = settings, producer, fail
-        self.stores = WorkerStores(settings, data_dir, unlike)
+        self.stores = WorkerStores(settings, data_dir, unlike, cluster)
         self._assigned: dict[int, AssignedPartition] = {}
         self._warned = False
         self.opening = asyncio.Lock()

@@ -16,6 +16,7 @@ manifests = st.builds(
     version=st.just(2),
     partition=count,
     partitions=count,
+    cluster=st.text(),
     epoch=st.text(),
     made_ms=count,
     made_by=st.text(),

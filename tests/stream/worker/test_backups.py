@@ -37,9 +37,11 @@ def settings(tmp_path: Path) -> StreamSettings:
     return SETTINGS.model_copy(update={"backup_url": str(tmp_path / "backups")})
 
 
-def partitions_in(settings: StreamSettings, folder: Path, unlike: RefuseUnlike = alike) -> AssignedPartitions:
+def partitions_in(
+    settings: StreamSettings, folder: Path, unlike: RefuseUnlike = alike, cluster: str = "a"
+) -> AssignedPartitions:
     producer: Any = Producer()
-    return AssignedPartitions(settings, folder, producer, [].append, unlike)
+    return AssignedPartitions(settings, folder, producer, [].append, unlike, cluster)
 
 
 async def opened(partitions: AssignedPartitions) -> AssignedPartition:

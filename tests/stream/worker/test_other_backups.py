@@ -56,6 +56,42 @@ def test_backups_of_another_log_are_left_alone(own_events: int, settings: Stream
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("own_events", [0, 50, 150])
+def test_backups_of_another_kafka_are_left_alone(
+    own_events: int, settings: StreamSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whose logs cannot be compared perhaps, since retention has deleted the records; also once both are open."""
+
+    async def run() -> None:
+        theirs = partitions_in(settings, tmp_path / "theirs", cluster="b")
+        own = partitions_in(settings, tmp_path / "own")
+        if own_events:
+            await opened(own)  # before there are any
+            await own.handle(SourceTopic.ACTIONS, 0, clicks(own_events))
+        await opened(theirs)
+        await theirs.handle(SourceTopic.ACTIONS, 0, clicks(100))
+        await theirs.stores.back_up(theirs)
+        files = set((tmp_path / "backups").rglob("*"))
+        for _ in range(2):
+            if own_events:
+                for _ in range(2):  # the first finds that others have claimed them
+                    await own.stores.back_up(own)
+                assert "Partition 0 is not backed up: The backup" in caplog.text
+                assert "is of another Kafka, whose cluster id is b, and this one's is a" in caplog.text
+            else:
+                with pytest.raises(StoreBusyError, match=r"none can be restored: .*cluster id is b.* another place"):
+                    await own.open("actions", 0)
+            await own.close()
+            own = partitions_in(settings, tmp_path / "own")
+            if own_events:
+                await opened(own)
+                assert own[0].partition.next_offsets[SourceTopic.ACTIONS] == own_events
+        assert set((tmp_path / "backups").rglob("*")) == files
+        await asyncio.gather(own.close(), theirs.close())
+
+    asyncio.run(run())
+
+
 def test_a_partition_waits_while_kafka_does_not_say_whose_backups_they_are(
     settings: StreamSettings, tmp_path: Path
 ) -> None:
