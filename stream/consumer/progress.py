@@ -223,7 +223,8 @@ def refuse_lost(partition: TopicPartition, wanted: int, first: int, end: int, wa
             f"{topic}[{number}] begins at offset {first}, but this data directory has read it up to {wanted}: Kafka "
             f"has deleted {first - wanted} records unread. Raise the topic's retention; to go on without them, "
             f"{way_on}",
-            f"{topic}[{number}] begins at offset {first}, and it has read up to {wanted}",
+            f"{topic}[{number}] begins at offset {first}, and it has read up to {wanted}: Kafka has deleted "
+            f"{first - wanted} records unread",
         )
     if wanted > end:
         raise OtherLogError(

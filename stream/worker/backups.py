@@ -144,8 +144,8 @@ class WorkerStores:
         except DeletedUnreadError as error:
             raise StoreError(
                 f"Partition {backup.partition} cannot go on from its newest backup in {self._settings.backup_url}: "
-                f"{error.fact}, so Kafka has deleted what comes next. A store of another host may have read it: bring "
-                "it here. Without one, set stream.backup_url to another place: a new store reads all that Kafka has."
+                f"{error.fact}. A store of another host may have read them: bring it here. Without one, set "
+                "stream.backup_url to another place: a new store reads all that Kafka has."
             ) from None
         except OtherLogError as error:
             raise StoreError(
