@@ -5,6 +5,7 @@ An admin client that fails to connect would leave a thread and sockets behind, s
 
 import logging
 import socket
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -67,6 +68,31 @@ __all__ = [
 ]
 
 
+class _Quiet:
+    """Keeps the clients of all threads from logging each failed attempt; the error at the end says it once."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._levels: dict[logging.Logger, int] = {}
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._levels = {logger: logger.level for logger in map(logging.getLogger, ("kafka", "aiokafka"))}
+            for logger in self._levels:
+                logger.setLevel(logging.CRITICAL)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            for logger, level in self._levels.items() if not self._inside else ():
+                logger.setLevel(level)
+
+
+_QUIET: Final = _Quiet()
+
+
 @contextmanager
 def admin_client(kafka: Kafka, timeout_s: float) -> Iterator[Any]:
     """Yield a connected KafkaAdminClient, closed afterwards.
@@ -76,7 +102,7 @@ def admin_client(kafka: Kafka, timeout_s: float) -> Iterator[Any]:
     """
     deadline = time.monotonic() + timeout_s
     servers = addresses(kafka.bootstrap)
-    with _quiet():
+    with _QUIET:
         client = None
         while client is None and time.monotonic() < deadline:
             if any(_answers(kafka, *server) for server in servers):  # a failed attempt costs more than a look
@@ -105,7 +131,7 @@ def offsets_client(kafka: Kafka, *, committed: bool = False) -> Iterator[Any]:
             beginning of one that is open, where a log then ends.
     """
     isolation = "read_committed" if committed else "read_uncommitted"
-    with _quiet(), refusals(kafka):
+    with _QUIET, refusals(kafka):
         client = KafkaConsumer(**kafka.client_options(), isolation_level=isolation)
         try:
             yield client
@@ -185,17 +211,3 @@ def _connect(kafka: Kafka, timeout_s: float) -> Any:
         for client in made:
             client.close()
         return None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the clients from logging each failed attempt; the error at the end says it once."""
-    loggers = [logging.getLogger(name) for name in ("kafka", "aiokafka")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

@@ -6,6 +6,7 @@ As workers read them: without what was aborted, and up to the first transaction 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Final
 
 from stream.config import StreamSettings
@@ -108,16 +109,28 @@ def whole_bounds(kafka: Kafka, places: Iterable[Place]) -> dict[Place, tuple[int
 def topic_clocks(kafka: Kafka, settings: StreamSettings, source: SourceTopic) -> dict[int, int]:
     """Return the event time in ms that each partition of a topic has reached, as far as its last records say.
 
-    Workers refuse as late what lies more than `lateness_s` before it (stream/join/reorder_buffer.py).
+    Those of open transactions count as if these were committed. Workers refuse as late what lies more than `lateness_s`
+    before it (stream/join/reorder_buffer.py).
 
     Raises:
         BrokerError: Kafka does not answer.
     """
     clocks: dict[int, int] = {}
-    for record in read_last(kafka, [topic_name(settings, source.topic)], _NEWEST):
+    topics = [topic_name(settings, source.topic)]
+    for record in chain(read_last(kafka, topics, _NEWEST), _read_behind_open(kafka, topics, _NEWEST)):
         if (reached_ms := _reached_ms(record, settings.time_bounds, source)) is not None:
             clocks[record.partition] = max(clocks.get(record.partition, reached_ms), reached_ms)
     return clocks
+
+
+def _read_behind_open(kafka: Kafka, topics: Iterable[str], count: int) -> Iterator[Any]:
+    """Yield the last records, at most `count`, from the first open transaction of each partition on."""
+    places = list(_all_of(count_partitions(kafka, topics)))
+    with clients.offsets_client(kafka) as client:
+        bounds = _bounds(client, places)
+        with clients.offsets_client(kafka, committed=True) as readable:
+            begins = {place: end for place, (_, end) in _bounds(readable, places).items()}
+        yield from _read(client, {place: (max(begins[place], end - count), end) for place, (_, end) in bounds.items()})
 
 
 def _reached_ms(record: Any, bounds: TimeBounds, source: SourceTopic) -> int | None:

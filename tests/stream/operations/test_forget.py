@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from stream.errors import HstuError
 from stream.join.partition import Partition
@@ -86,6 +87,30 @@ def test_what_would_be_late_in_a_partition_is_not_sent(kafka: KafkaForTests) -> 
     assert forget_user(Kafka(kafka.bootstrap), settings, "u", int(time.time() * 1000)) == 2
     with pytest.raises(HstuError, match="in 2 of 2 partitions"):
         forget_user(Kafka(kafka.bootstrap), settings, "u", 1700000001000)
+
+
+def test_what_is_late_behind_an_open_transaction_is_not_sent(kafka: KafkaForTests) -> None:
+    """Workers read it once the transaction has ended; what was aborted does not count."""
+    settings = own_topics(1)
+    create_topics(Kafka(kafka.bootstrap), settings)
+    topic = settings.topic_prefix + "attributes"
+    early, beat, later = (b'{"watermark": 17000000%05d}' % at for at in (500, 50_500, 90_500))
+
+    async def forget() -> int:
+        await fill(kafka.bootstrap, topic, [(0, None, early, 0)], headers=REPLAYED)
+        await fill(kafka.bootstrap, topic, [(0, None, later, 0)], headers=REPLAYED, transactions=1, abort=True)
+        producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=f"open {topic}")
+        await producer.start()
+        await producer.begin_transaction()
+        await producer.send_and_wait(topic, b"{}", key=b"u", partition=0)
+        await fill(kafka.bootstrap, topic, [(0, None, beat, 0)], headers=REPLAYED)
+        with pytest.raises(HstuError, match=r"in 1 of 1 partitions.*is at 2023-11-14 22:14:10.500"):
+            await asyncio.to_thread(forget_user, Kafka(kafka.bootstrap), settings, "u", 1700000000500)
+        await producer.abort_transaction()
+        await producer.stop()
+        return await asyncio.to_thread(forget_user, Kafka(kafka.bootstrap), settings, "u", 1700000050500)
+
+    assert asyncio.run(forget()) == 1
 
 
 def test_on_an_ended_log_nothing_is_sent(kafka: KafkaForTests) -> None:
