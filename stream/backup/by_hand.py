@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stream.backup.partition_backups import PartitionBackups
 from stream.backup.place import Place
-from stream.backup.restore import describe, restore
+from stream.backup.restore import describe, replaced_path, restore
 from stream.config import StreamSettings
 from stream.errors import BackupError, FormatError, StoreError
 from stream.store.refusals import renamed
@@ -62,8 +62,10 @@ def restore_newer(data_dir: Path, backups: PartitionBackups) -> tuple[str, bool]
         StoreError, BackupError: It cannot be read or written.
     """
     path = partition_path(data_dir, backups.number)
-    if restored := restore(path, backups, thorough=True):
-        return f"partition {backups.number}: {restored}", True
+    kept = replaced_path(path.resolve())
+    if restored := restore(path, backups, thorough=True, keeps=True):
+        before = f"; the store of before is kept as {kept}: delete it once the worker runs" if kept.exists() else ""
+        return f"partition {backups.number}: {restored}{before}", True
     if is_there(path):
         return f"partition {backups.number}: no backup that is whole and has read more than the store here", True
     return f"partition {backups.number}: no whole backup in {backups.place.url}, and no store here", False

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -86,6 +87,7 @@ def restore(
     standby: bool = False,
     thorough: bool = False,
     compare: Compare = _any,
+    keeps: bool = False,
 ) -> str | None:
     """Do the same and close the store; return a line about the backup that was restored, None if none was.
 
@@ -95,6 +97,7 @@ def restore(
         standby: Whether it is to be marked as one that only stands by.
         thorough: Whether every byte of the store here is read first, so that all damage is found.
         compare: As for `open_newest`.
+        keeps: Whether a store that can be used is kept beside the one that replaces it (`replaced_path`).
 
     Raises:
         StoreBusyError: Another process has it open, or is restoring it.
@@ -104,7 +107,7 @@ def restore(
     with _alone(path):
         (store, damage), restored = _open_if_there(path, backups.number, thorough=thorough), None
         try:
-            restored = _restore_newer(path, store, backups, compare)
+            restored = _restore_newer(path, store, backups, compare, keeps=keeps)
         finally:
             if store and not restored:
                 store.close()
@@ -150,7 +153,9 @@ def _refuse_unless(restored: str | None, damage: StoreDamagedError | None, backu
         _log.warning("%s It was replaced.", damage)
 
 
-def _restore_newer(path: Path, store: RocksStore | None, backups: PartitionBackups, compare: Compare) -> str | None:
+def _restore_newer(
+    path: Path, store: RocksStore | None, backups: PartitionBackups, compare: Compare, *, keeps: bool = False
+) -> str | None:
     """Replace a store, and close it, where the newest whole backup has read more; return a line about the backup."""
     have = _records(store)
     aside = path.resolve().with_name(f".{path.name}.restored")
@@ -164,7 +169,7 @@ def _restore_newer(path: Path, store: RocksStore | None, backups: PartitionBacku
             if store:
                 with suppress(StoreDamagedError):  # it is replaced
                     store.close()
-            _replace(path, aside)
+            _replace(path, aside, keeps=keeps and store is not None)
         except DamagedError as error:
             _log.warning("%s The backup is passed over.", error)
             continue
@@ -195,15 +200,23 @@ def _meta(store: RocksStore) -> layout.Meta | None:
     return layout.unpack(layout.METAS, layout.META_KEY, data) if data else None
 
 
-def _replace(path: Path, aside: Path) -> None:
+def _replace(path: Path, aside: Path, *, keeps: bool) -> None:
     """Put a folder in the place of another; after a crash between the two there is none, and it is restored again."""
     path = path.resolve()
-    replaced = path.with_name(f".{path.name}.replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
+    replaced = replaced_path(path) if keeps else path.with_name(f".{path.name}.replaced")
+    if not keeps:
+        shutil.rmtree(replaced, ignore_errors=True)
     with suppress(FileNotFoundError):
         path.rename(replaced)
     aside.rename(path)
-    shutil.rmtree(replaced, ignore_errors=True)
+    if not keeps:
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def replaced_path(path: Path) -> Path:
+    """Return where a store is kept that a restore by hand replaces; such a folder does not exist."""
+    names = (path.with_name(f"{path.name}.replaced{f'-{number}' if number else ''}") for number in count())
+    return next(name for name in names if not name.exists())
 
 
 @contextmanager

@@ -26,13 +26,13 @@ _NEWEST: Final = 100  # last records of a partition, whose largest time is taken
 
 
 def read_topic(kafka: Kafka, topic: str) -> Iterator[Any]:
-    """Yield a topic's records, each partition from its first to the last that it has now.
+    """Yield a topic's records, each partition from its first to the last that it has now, in transactions or not.
 
     Raises:
         BrokerError: Kafka does not answer, or has no such topic.
     """
     places = _places(kafka, [topic])
-    with clients.offsets_client(kafka, committed=True) as client:
+    with clients.offsets_client(kafka) as client:
         yield from _read(client, _bounds(client, places))
 
 

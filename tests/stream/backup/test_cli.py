@@ -65,6 +65,10 @@ def test_backups_by_hand(tmp_path: Path) -> None:
         assert reader.first_users(1)
     with closing(open_store(partition_path(second, 0))) as store:
         assert Partition(store, 0, SETTINGS).digest == digest
+    with closing(open_store(partition_path(tmp_path / "fourth", 0))) as store:
+        read_on(store, LOG, 20)
+    kept = hstu(tmp_path / "fourth", "restore", *url).output
+    assert f"the store of before is kept as {partition_path(tmp_path / 'fourth', 0)}.replaced: delete it once" in kept
     next((tmp_path / "backups" / "p0" / "data").iterdir()).unlink()
     damaged = hstu(first, "verify", *url)
     assert ("lack a file" in damaged.output, damaged.exit_code) == (True, 1)

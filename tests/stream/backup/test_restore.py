@@ -74,6 +74,20 @@ def test_a_store_that_is_older_is_replaced_and_one_that_is_newer_is_not(backed_u
     assert sorted(path.name for path in older.parent.iterdir()) == [".p0.lock", "p0", "p0.owner"]
 
 
+def test_a_restore_by_hand_keeps_the_store_that_it_replaces(backed_up: Path, tmp_path: Path) -> None:
+    """Nobody has compared the backup with Kafka; each is kept, until somebody deletes it."""
+    path = tmp_path / "older" / "p0"
+    for end, name in ((100, "p0.replaced"), (50, "p0.replaced-1")):
+        with closing(open_store(path)) as store:
+            read_on(store, LOG, end)
+        assert restore.restore(path, backups_in(backed_up), keeps=True)
+        with closing(open_store(path)) as store:
+            assert Partition(store, 0, SETTINGS).next_offsets == [200, 200, 200]
+        with closing(open_store(path.with_name(name))) as store:
+            assert Partition(store, 0, SETTINGS).next_offsets == [end, end, end]
+        shutil.rmtree(path)
+
+
 def test_tables_that_are_here_already_are_not_copied(backed_up: Path, tmp_path: Path) -> None:
     """A partition that comes back finds most of its store where it was."""
     backups, path = backups_in(backed_up), tmp_path / "first" / "p0"
