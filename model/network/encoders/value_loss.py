@@ -8,7 +8,7 @@ With f(q, a) = q·e_a, the loss of a prediction q whose item has the values A is
 and 0 where the item has no value.
 """
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from torch.nn.functional import softplus
 
 from model.arrays.ranges import ranges
 from model.arrays.take_rows import take_rows
-from model.data.item_features import Bags
+
+if TYPE_CHECKING:
+    from model.data.item_features import Bags
 
 _NEVER: Final = -1e9  # score of a value that is not compared with; of -inf alone there would be no gradient
 
@@ -33,7 +35,7 @@ class Values(NamedTuple):
     hits: tuple[NDArray[np.int64], NDArray[np.int64]]  # items and others that are a value of the item
 
 
-def values_of(bags: Bags, at_n: NDArray[np.int64], negatives_K: NDArray[np.int64]) -> Values:
+def values_of(bags: "Bags", at_n: NDArray[np.int64], negatives_K: NDArray[np.int64]) -> Values:
     """Return the values of items, and those of the negatives to compare with.
 
     Args:

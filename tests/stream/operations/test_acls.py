@@ -144,19 +144,21 @@ def test_a_refusal_names_its_group(node: Broker) -> None:
 
 def test_dead_letters_are_sent_back_by_who_may_do_all_of_it(node: Broker) -> None:
     """What is missing is named before anything is sent."""
-    letter = DeadLetter(Reason.NOT_JSON, "It is not.", "a-actions", 0, 0, b"u", b"{")
+    settings = SETTINGS.model_copy(update={"topic_prefix": "f-"})
+    create_topics(node.kafka, settings)
+    letter = DeadLetter(Reason.NOT_JSON, "It is not.", "f-actions", 0, 0, b"u", b"{")
     with closing(clients.producer(node.kafka)) as producer:
-        producer.send("a-dead-letters", letter.value, key=letter.key, headers=list(letter.headers())).get()
+        producer.send("f-dead-letters", letter.value, key=letter.key, headers=list(letter.headers())).get()
     kafka, wanted = user(node, "fay"), Wanted(reasons=["not-json"])
-    grant(node.kafka, "fay", "topic", "a-dead-letters", "READ")
+    grant(node.kafka, "fay", "topic", "f-dead-letters", "READ")
     with pytest.raises(BrokerError) as refused:
-        replay_letters(kafka, SETTINGS, wanted, dry_run=False)
-    for needed in ("READ on the topic a-actions", "WRITE on the topic a-actions", "WRITE on the topic a-dead-letters"):
+        replay_letters(kafka, settings, wanted, dry_run=False)
+    for needed in ("READ on the topic f-actions", "WRITE on the topic f-actions", "WRITE on the topic f-dead-letters"):
         assert needed in str(refused.value)
-    grant(node.kafka, "fay", "topic", "a-actions", "READ")
-    assert replay_letters(kafka, SETTINGS, wanted, dry_run=True).sent == {("not-json", "a-actions"): 1}
-    grant(node.kafka, "fay", "topic", "a-", "WRITE", prefixed=True)
-    assert replay_letters(kafka, SETTINGS, wanted, dry_run=False).sent == {("not-json", "a-actions"): 1}
+    grant(node.kafka, "fay", "topic", "f-actions", "READ")
+    assert replay_letters(kafka, settings, wanted, dry_run=True).sent == {("not-json", "f-actions"): 1}
+    grant(node.kafka, "fay", "topic", "f-", "WRITE", prefixed=True)
+    assert replay_letters(kafka, settings, wanted, dry_run=False).sent == {("not-json", "f-actions"): 1}
 
 
 def test_a_dry_run_of_a_rescale_looks_at_acls_of_topics_to_come(node: Broker, data_dir: Path) -> None:
