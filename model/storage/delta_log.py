@@ -179,6 +179,11 @@ def next_state(directory: Path, state: State, wanted: str) -> State | None:
     """
     folder, number = directory / FOLDER / state.root, state.number + 1
     found = _listed(folder)
+    last = [number for number, names in found.items() if any(ending for _, ending in names)]
+    if last and min(last) < max(found):
+        raise ModelError(
+            f"Delta {min(last)} in {folder} is named as the last, and there is {max(found)}: one was renamed. {_STAYS}"
+        )
     ends = {ending for names in found.values() for _, ending in names if ending}
     if wanted not in (ends or {state.root}):
         return None
@@ -249,10 +254,10 @@ def _after(path: Path, state: State, number: int) -> State:
     delta, parts = read_delta(path)
     digest, arrays = state.digest or state_digest(state.snapshot.arrays), state.snapshot.arrays
     ending = _NAME.fullmatch(path.name)
-    misnamed = ending and ending[3] and int(ending[3].split("-")[0]) != delta.manifest.step
+    misnamed = ending and ending[3] and ending[3] != delta.manifest.id
     if misnamed or (delta.root, delta.number) != (state.root, number):
         raise ModelError(
-            f"The delta {path} is number {delta.number} after {delta.root}, of step {delta.manifest.step}: it was "
+            f"The delta {path} is number {delta.number} after {delta.root}, to {delta.manifest.id}: it was "
             f"renamed, or brought from another chain. {_STAYS}"
         )
     if why := misfit(arrays, delta.patch):

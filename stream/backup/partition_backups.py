@@ -154,8 +154,7 @@ class PartitionBackups:
             self.claim()
         files, copied = self._copy(checkpoint, self._there())
         now_ms = int(self._wall() * 1000)
-        cluster = self._cluster or (newest.cluster if newest else "")
-        manifest = make_manifest(self.number, meta, cluster, self._epoch, now_ms, _this_process(), files)
+        manifest = make_manifest(self.number, meta, self._cluster, self._epoch, now_ms, _this_process(), files)
         self._refuse_if_fenced()
         self.place.write(f"{_BACKUP}{self._epoch}-{manifest.records:020d}.json", encode_manifest(manifest))
         self._newest = manifest

@@ -19,7 +19,7 @@ from stream.join.reorder_buffer import NEVER_MS
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import count_partitions, refuse_other_counts, topic_name, verify_topics
-from stream.operations.records import Place, log_bounds, read_between, whole_bounds
+from stream.operations.records import Place, read_between, whole_bounds
 from stream.rescale.division import each
 from stream.schema.record_time import RESCALED_HEADER, Headers, replay_headers, rescaled
 from stream.schema.topics import ALL, DEAD_LETTERS, EVENTS, EXAMPLES, SourceTopic
@@ -131,7 +131,7 @@ def refuse_other_prefix(kafka: Kafka, new: StreamSettings, metas: Mapping[int, M
     }
     found = count_partitions(kafka, sorted({topic for topic, _ in read}))
     there = [(topic, number) for topic, number in read if number < found.get(topic, 0)]
-    bounds = log_bounds(kafka, there) if there else {}
+    bounds = whole_bounds(kafka, there) if there else {}
     kept = {place: read[place] for place, (first, _) in bounds.items() if read[place][0] >= first}
     wanted = {place: (at, at + 1) for place, (at, _) in kept.items() if at < bounds[place][1]}
     same = [
@@ -217,7 +217,7 @@ class NewLog:
 
     def _bounds(self, topics: Sequence[str], partitions: Mapping[str, int]) -> dict[Place, tuple[int, int]]:
         places = [(topic, number) for topic in topics for number in range(partitions.get(topic, 0))]
-        return log_bounds(self._kafka, places) if places else {}
+        return whole_bounds(self._kafka, places) if places else {}
 
     def _written(self, partitions: Mapping[str, int]) -> dict[Place, Any]:
         """Return the first records that are there; each must be ours."""

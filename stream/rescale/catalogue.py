@@ -14,7 +14,7 @@ from stream.errors import StoreError
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import count_partitions, topic_name
-from stream.operations.records import Place, log_bounds, read_between, whole_bounds
+from stream.operations.records import Place, read_between, whole_bounds
 from stream.rescale.barrier import not_empty
 from stream.schema.ids import partition_of
 from stream.schema.record_time import Headers, TimeBounds, replay_headers, unreadable
@@ -143,7 +143,7 @@ def _wait(pending: list[Any]) -> None:
 
 def _copied(kafka: Kafka, name: str, copies: list[list[Copy]]) -> list[int]:
     """Return how many records of each partition were copied before; each must be ours, for the old topic may change."""
-    bounds = log_bounds(kafka, [(name, number) for number in range(len(copies))])
+    bounds = whole_bounds(kafka, [(name, number) for number in range(len(copies))])
     ends = [bounds[name, number][1] for number in range(len(copies))]
     if any(end > len(of_partition) for end, of_partition in zip(ends, copies, strict=True)):
         raise not_empty(name)

@@ -180,7 +180,7 @@ def other_chain(path: Path) -> None:
         (Path.unlink, r"Delta 2 is missing in .*, where there is 3\."),
         (lambda path: shutil.copy(path, path.with_name("000002-" + "0" * 32 + ".safetensors")), "There are 2 deltas"),
         (swapped, "is number 3 after .*renamed"),
-        (last, "is number 2 after .*renamed"),
+        (last, r"Delta 2 in .* is named as the last, and there is 3: one was renamed\."),
         (flipped, "is damaged: it has the digest"),
         (cut, "is damaged"),
         (forged, "does not lead to the state"),
@@ -198,8 +198,17 @@ def test_what_does_not_follow_is_refused(tmp_path: Path, harm: Any, sentence: st
     before = state_digest(state.snapshot.arrays)
     harm(paths[1])
     with pytest.raises(ModelError, match=f"(?s){sentence}.*Answers go on with what there is until the next snapshot"):
-        next_state(tmp_path, state, "00009999-9b3ac0fa" if harm is last else state.root)
+        next_state(tmp_path, state, state.root)
     assert state_digest(state.snapshot.arrays) == before
+
+
+def test_a_last_delta_leads_to_the_snapshot_that_its_name_says(tmp_path: Path) -> None:
+    """One that is renamed as the last is not followed to another."""
+    chain = Chain(tmp_path)
+    state = chain.loaded()
+    last(chain.append())
+    with pytest.raises(ModelError, match=r"is number 1 after .*, to \S+: it was renamed"):
+        next_state(tmp_path, state, "00009999-9b3ac0fa")
 
 
 def test_a_table_of_another_width_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from model.storage.aliases import find
 from model.storage.background import POSSIBLE
 from model.storage.checkpoint import farewell, farewell_address
 from model.storage.snapshot import list_snapshots
+from model.trainer.metrics_log import MetricsLog
 from model.trainer.run import Training
 from tests.factories import START_MS
 from tests.runs import LOGS, lines, remaining, run, start
@@ -54,6 +55,21 @@ def test_the_first_window_has_points_on_its_way(tmp_path: Path, whole: tuple[Any
     assert len(found) == 5
     assert found[-1] == window
     assert found[0] < window / 4
+
+
+def test_a_metrics_file_that_is_refused_keeps_its_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the name as well, which the run would have taken out."""
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"name": "silu", "step": 7}\n{"name": "other", "step": 1}\n')
+
+    def refuse(log: MetricsLog) -> None:
+        raise ModelError(f"The metrics file {log.path} cannot be written.")
+
+    before = file.read_bytes()
+    monkeypatch.setattr(MetricsLog, "check_writable", refuse)
+    with pytest.raises(ModelError, match="cannot be written"):
+        start(tmp_path, metrics_file=str(file))
+    assert file.read_bytes() == before
 
 
 def test_a_run_leaves_a_farewell(tmp_path: Path) -> None:

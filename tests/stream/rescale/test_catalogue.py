@@ -9,6 +9,8 @@ from aiokafka import AIOKafkaProducer
 
 from stream.config import StreamSettings
 from stream.errors import BrokerError, StoreError
+from stream.kafka.connection import Kafka
+from stream.kafka.topics import create_topics
 from stream.rescale.rescale import Plan
 from stream.schema.topics import ITEMS, ITEMS_HEARTBEAT_KEY
 from tests.kafka_logs import fill, read
@@ -91,6 +93,27 @@ def test_an_open_transaction_stops_it(topic: str, bootstrap: str, old: StreamSet
         await producer.stop()
 
     asyncio.run(rescale())
+
+
+def test_an_open_transaction_in_a_new_topic_stops_it(bootstrap: str, old: StreamSettings, tmp_path: Path) -> None:
+    """Somebody writes there already: the topic and the transaction are named, nothing is written behind it."""
+    workers, new = begun(bootstrap, old, tmp_path), more(old)
+    name = new.topic_prefix + "actions"
+    create_topics(Kafka(bootstrap), new)
+
+    async def rescale() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id="early")
+        await producer.start()
+        await producer.begin_transaction()
+        await producer.send_and_wait(name, b"{}", key=b"u", partition=0)
+        for _ in range(2):
+            with pytest.raises(BrokerError, match=rf"{name}\[0\] has a transaction that is open from offset 0 on"):
+                await asyncio.to_thread(workers.rescale, new)
+        await producer.abort_transaction()
+        await producer.stop()
+
+    asyncio.run(rescale())
+    assert [len(log) for log in asyncio.run(read(bootstrap, name, new.partitions))] == [1, 0, 0]
 
 
 def test_items_that_come_while_it_runs_stop_it(bootstrap: str, old: StreamSettings, tmp_path: Path) -> None:
