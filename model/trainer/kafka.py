@@ -96,6 +96,8 @@ def run_trainer(
             f"says {partitions}; run hstu topics create, or correct stream.partitions or stream.topic_prefix."
         )
     names: dict[Topic, str] = {topic: name for topic, name in topics.items() if counts[topic]}
+    directory = data_dir / "train" / train.name
+    _refuse_second(kafka, group, _instance_id(directory, names) if directory.is_dir() else "", train.name)
     with ThreadPoolExecutor(1, thread_name_prefix="training") as thread:
         make = partial(
             Training,
@@ -109,12 +111,16 @@ def run_trainer(
         )
         training = thread.submit(make, data_dir, train, model).result()
         try:
-            instance_id = "-".join((train.name, place_of(training.directory), *names))  # who may come back as whom
-            _refuse_second(kafka, group, instance_id, train.name)
+            instance_id = _instance_id(training.directory, names)
             trainer = Trainer(training, thread, names, until_end=until_end, live=live, instance_id=instance_id)
             asyncio.run(trainer.run(kafka, group))
         finally:
             thread.submit(training.close).result()
+
+
+def _instance_id(directory: Path, names: Iterable[str]) -> str:
+    """Return a trainer's name in its consumer group, by which it may come back as itself: of its folder and topics."""
+    return "-".join((directory.name, place_of(directory), *names))
 
 
 def _refuse_second(kafka: Kafka, group: str, instance_id: str, name: str) -> None:
