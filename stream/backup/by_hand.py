@@ -13,8 +13,13 @@ from stream.store.refusals import renamed
 from stream.store.rocksdb import is_there, open_store, partition_path
 
 
-def backups_of(settings: StreamSettings, partitions: Iterable[int] | None) -> list[PartitionBackups]:
+def backups_of(settings: StreamSettings, partitions: Iterable[int] | None, cluster: str = "") -> list[PartitionBackups]:
     """Return the backups of these partitions, of all where none is named.
+
+    Args:
+        settings: Say where they lie.
+        partitions: Numbers.
+        cluster: Id of the Kafka whose logs the stores read, empty where that is not known.
 
     Raises:
         BackupError: No place is named, or there is no such partition.
@@ -26,7 +31,7 @@ def backups_of(settings: StreamSettings, partitions: Iterable[int] | None) -> li
         raise BackupError(f"There are partitions 0 to {settings.partitions - 1}; correct --partition {numbers[-1]}.")
     root = Place(settings.backup_url)
     prefix, total, keep = settings.topic_prefix, settings.partitions, settings.backup_keep
-    return [PartitionBackups(root, prefix, number, total, keep) for number in numbers]
+    return [PartitionBackups(root, prefix, number, total, keep, cluster) for number in numbers]
 
 
 def back_up(data_dir: Path, backups: PartitionBackups) -> str:

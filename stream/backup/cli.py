@@ -5,18 +5,23 @@ Only typer is imported here; a command imports what it needs when it runs.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
 import typer
 
 if TYPE_CHECKING:
     from stream.backup.partition_backups import PartitionBackups
-    from stream.config import StreamSettings
+    from stream.config import KafkaSettings, StreamSettings
+
+_ASK_S: Final = 5.0
 
 store_app = typer.Typer(no_args_is_help=True, help="Backups of the stores: make, restore, verify.")
 
 _DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Holds the stores.")]
 _Url = Annotated[str | None, typer.Option("--url", help="Where the backups lie. Default: stream.backup_url.")]
+_Bootstrap = Annotated[
+    str | None, typer.Option("--bootstrap", help="Kafka, as HOST:PORT[,HOST:PORT]: the backups name it, if it answers.")
+]
 _Partitions = Annotated[
     list[int] | None, typer.Option("--partition", help="Only this one; may be given again. Default: all.")
 ]
@@ -28,6 +33,14 @@ class StoreCliSettings(Protocol):
     @property
     def data_dir(self) -> Path:
         """Where the stores live."""
+
+    @property
+    def bootstrap(self) -> str:
+        """Kafka, as HOST:PORT[,HOST:PORT…]; empty where none is named."""
+
+    @property
+    def kafka(self) -> "KafkaSettings":
+        """Table [kafka]."""
 
     @property
     def stream(self) -> "StreamSettings":
@@ -47,13 +60,21 @@ def add_commands(app: typer.Typer) -> None:
 
 
 @store_app.command("backup")
-def backup(ctx: typer.Context, url: _Url = None, data_dir: _DataDir = None, partition: _Partitions = None) -> None:
+def backup(
+    ctx: typer.Context,
+    url: _Url = None,
+    data_dir: _DataDir = None,
+    partition: _Partitions = None,
+    bootstrap: _Bootstrap = None,
+) -> None:
     """Back up the stores of this host, which no worker may have open; exit code 1 if one could not be."""
-    from stream.backup.by_hand import back_up
+    from stream.backup.by_hand import back_up, backups_of
     from stream.errors import StoreError
     from stream.store.rocksdb import partition_path
 
-    settings, backups = _read(ctx, url, data_dir, partition)
+    context: StoreCliContext = ctx.obj
+    settings = context.load({"data_dir": data_dir, "stream.backup_url": url, "bootstrap": bootstrap})
+    backups = backups_of(settings.stream, partition, _cluster(settings))
     if not any(partition_path(settings.data_dir, each.number).exists() for each in backups):
         raise StoreError(f"There is no store in {settings.data_dir}; name the folder of the stores by --data-dir.")
     _each(backups, lambda each: (back_up(settings.data_dir, each), True))
@@ -81,6 +102,24 @@ def verify(ctx: typer.Context, url: _Url = None, partition: _Partitions = None) 
             whole &= good
     if not whole:
         raise typer.Exit(1)
+
+
+def _cluster(settings: StoreCliSettings) -> str:
+    """Return the id of the Kafka that the settings name; empty, and said, where it does not answer."""
+    from stream.errors import BrokerError
+    from stream.kafka.bootstrap import require_kafka
+    from stream.kafka.clients import cluster_id
+
+    if not settings.bootstrap:
+        return ""
+    kafka, why = require_kafka(settings.bootstrap, settings.kafka), "none of its brokers takes requests."
+    try:
+        if found := cluster_id(kafka, _ASK_S):
+            return found
+    except BrokerError as error:
+        why = str(error)
+    typer.echo(f"Backups without the name of their Kafka: {why}", err=True)
+    return ""
 
 
 def _each(backups: "list[PartitionBackups]", do: "Callable[[PartitionBackups], tuple[str, bool]]") -> None:

@@ -9,9 +9,10 @@ A backup is made in this order; a crash leaves what the next one removes:
     1. see that no higher epoch has been claimed
     2. copy the files of a checkpoint that the newest backup does not have, once their tables are found undamaged
     3. see again that no higher epoch has been claimed, and write the manifest
-    4. delete older backups than are kept and damaged ones, and then the files that none of the kept ones names
+    4. delete older backups of this Kafka than are kept and damaged ones, and then the files that no other one names
 
-Files and folders of other names are none of ours: they are passed over, and left where they are.
+A backup that names no Kafka, made by hand where none answered, is deleted only for others that name none. Files and
+folders of other names are none of ours: they are passed over, and left where they are.
 
 A store is a function of Kafka's logs, so two owners write the same sequences; what a worker that has lost the partition
 without knowing could spoil is the other's files. Whoever opens a partition therefore claims the next epoch first, and
@@ -233,7 +234,7 @@ class PartitionBackups:
             manifest = self.load(name)
         except DamagedError:
             return None
-        return manifest if all(sizes.get(file.stored) == file.bytes for file in manifest.files) else None
+        return manifest if _has_its_files(manifest, sizes) else None
 
     def _highest_epoch(self) -> str:
         return max((_epoch_of(name, _CLAIMS, _MANIFESTS) for name in self.place.sizes()), default="")
@@ -284,7 +285,7 @@ class PartitionBackups:
             )
 
     def _prune(self) -> None:
-        """Delete damaged backups, those beyond the kept whole ones, and the files that no other one names.
+        """Delete damaged backups, whole ones of this Kafka beyond those to keep, and the files that no other one names.
 
         What a later epoch has, and names, is left alone: its owner may be at work.
         """
@@ -295,17 +296,16 @@ class PartitionBackups:
         named: set[str] = set()
         kept = 0
         for name in names:
-            ours = _epoch_of(name, _MANIFESTS) <= self._epoch
+            manifest = self._readable(name)
+            ours = _epoch_of(name, _MANIFESTS) <= self._epoch and (not manifest or manifest.cluster == self._cluster)
             if ours and kept == self._keep:
                 gone.append(name)
-                continue
-            manifest = self._whole(name, sizes) if ours else self._readable(name)
-            if manifest:
-                kept += 1
-                named |= {file.stored for file in manifest.files}
-            elif ours:
-                _log.warning("The backup %s/%s is deleted, since it lacks files or is damaged.", self.place.url, name)
+            elif ours and not (manifest and _has_its_files(manifest, sizes)):
+                _log.warning("The backup %s/%s is deleted: it lacks files or is damaged.", self.place.url, name)
                 gone.append(name)
+            elif manifest:
+                kept += ours
+                named |= {file.stored for file in manifest.files}
         self.place.delete(gone)
         files = (name for name in self._data.sizes() if name not in named)
         self._data.delete(name for name in files if "" < _epoch_of(name, _FILES) <= self._epoch)
@@ -341,6 +341,10 @@ class PartitionBackups:
                 f"The file {self._data.url}/{file.stored} ({file.name} of the store) is not the one that was written: "
                 f"it has {size} bytes and the digest {digest}, and should have {file.bytes} and {file.xxh3}."
             )
+
+
+def _has_its_files(manifest: Manifest, sizes: Mapping[str, int]) -> bool:
+    return all(sizes.get(file.stored) == file.bytes for file in manifest.files)
 
 
 def _epoch_of(name: str, *kinds: re.Pattern[str]) -> str:

@@ -40,9 +40,9 @@ def read_on(store: RocksStore, log: dict[SourceTopic, list[Record]], end: int) -
     return partition
 
 
-def backups_in(url: str | Path, keep: int = 3) -> PartitionBackups:
+def backups_in(url: str | Path, keep: int = 3, cluster: str = "") -> PartitionBackups:
     """Return the backups of partition 0 in a place, as a worker that has just started sees them."""
-    return PartitionBackups(Place(str(url)), "", 0, 1, keep)
+    return PartitionBackups(Place(str(url)), "", 0, 1, keep, cluster)
 
 
 def save(store: RocksStore, backups: PartitionBackups, aside: Path) -> int | None:

@@ -196,6 +196,18 @@ def test_damaged_backups_are_none_of_those_that_are_kept(tmp_path: Path) -> None
         backups.verify(manifest)
 
 
+def test_a_backup_that_names_no_kafka_pushes_out_none_that_does(tmp_path: Path) -> None:
+    """Nor is it pushed out by one that does: they may be two systems'. Each pushes out its own kind."""
+    with closing(open_store(tmp_path / "p0")) as store:
+        for end, cluster in ((50, "a"), (100, ""), (150, "a"), (200, ""), (250, "")):
+            backups = backups_in(tmp_path / "backups", keep=1, cluster=cluster)
+            read_on(store, LOG, end)
+            assert save(store, backups, tmp_path / "aside")
+    assert [(each.offsets[0], each.cluster) for each in backups.newest_first()] == [(250, ""), (150, "a")]
+    for each in backups.newest_first():
+        backups.verify(each)
+
+
 def test_backups_that_somebody_deletes_are_made_again(tmp_path: Path) -> None:
     """With all that was in their folder."""
     backups = backups_in(tmp_path / "backups")
