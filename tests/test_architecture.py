@@ -23,8 +23,9 @@ stream.schema  stream.timed_reader
 stream.event_times
 stream.config  stream.example  stream.fetch
 stream.store  stream.kafka
-stream.backup  stream.consumer
+stream.consumer
 stream.join  stream.local_broker  stream.metrics_server  stream.transport  stream.operations  stream.peers
+stream.backup
 stream.worker  stream.rescale
 stream.cli
 model.errors  model.config  model.terminal

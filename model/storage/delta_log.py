@@ -108,7 +108,7 @@ class DeltaLog:
             threshold=threshold,
             patch=patch,
             manifest=msgspec.structs.replace(
-                manifest, id=becomes or f"{manifest.step:08d}-{after[:8]}", parent=self._root, arrays_digest=after
+                manifest, id=becomes or _id_between(manifest.step, after), parent=self._root, arrays_digest=after
             ),
         )
         data = save(parts, {"delta": msgspec.json.encode(delta, enc_hook=_plain).decode()})
@@ -140,6 +140,11 @@ class DeltaLog:
             (self._directory / root).mkdir(parents=True)
         except OSError as error:
             raise ModelError(f"No deltas can be kept in {self._directory}: {error.strerror or error}.") from error
+
+
+def _id_between(step: int, after: str) -> str:
+    """Return the id of a state that no snapshot has; a snapshot's is made of its file's digest (snapshot.py)."""
+    return f"{step:08d}-{after[:8]}"
 
 
 def _plain(value: Any) -> Any:
@@ -254,7 +259,8 @@ def _after(path: Path, state: State, number: int) -> State:
     delta, parts = read_delta(path)
     digest, arrays = state.digest or state_digest(state.snapshot.arrays), state.snapshot.arrays
     ending = _NAME.fullmatch(path.name)
-    misnamed = ending and ending[3] and ending[3] != delta.manifest.id
+    becomes = "" if delta.manifest.id == _id_between(delta.manifest.step, delta.after) else delta.manifest.id
+    misnamed = ending and (ending[3] or "") != becomes
     if misnamed or (delta.root, delta.number) != (state.root, number):
         raise ModelError(
             f"The delta {path} is number {delta.number} after {delta.root}, to {delta.manifest.id}: it was "

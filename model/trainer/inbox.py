@@ -168,14 +168,18 @@ class Inbox:
     def gather(self, size: int, learn_items: LearnItems) -> bool:
         """Fill the micro-batch as far as the order is known, and return whether it is full, or the last one.
 
+        One that says that a user is forgotten ends it: who is forgotten does not stay until others' examples come.
         Records of the catalogue go to `learn_items` as their turn comes, before the micro-batch that they fall into.
         """
-        while len(self.batch) < size and (placed := self.merge.pop()) is not None:
+        while not self._is_full(size) and (placed := self.merge.pop()) is not None:
             if placed.topic == "items":
                 learn_items([placed.value[0]])
             else:
                 self.batch.append(placed)
-        return len(self.batch) == size or (self.merge.ended and bool(self.batch))
+        return self._is_full(size) or (self.merge.ended and bool(self.batch))
+
+    def _is_full(self, size: int) -> bool:
+        return len(self.batch) == size or (bool(self.batch) and not len(self.batch[-1].value[0].keys))
 
     @property
     def refused(self) -> int:

@@ -1,9 +1,9 @@
 """metrics.jsonl: one JSON line for every window of targets, so that a run can be plotted while it runs.
 
 Several trainers may write to one file (train.metrics_file); each line has the trainer's name and its step. A trainer
-that continues from a checkpoint removes its own lines of later steps, which it is about to write again, and a line that
-a crash left incomplete. That replaces the file, so every writer holds the lock beside it: otherwise a line that another
-trainer appends meanwhile would be lost.
+that continues from a checkpoint removes its own lines of later steps, and a line that a crash left incomplete, when it
+writes its first: one that is refused or ends before takes none out. That replaces the file, so every writer holds the
+lock beside it: otherwise a line that another trainer appends meanwhile would be lost.
 """
 
 import errno
@@ -30,13 +30,17 @@ class MetricsLog:
     Args:
         path: The file; made when the first line is written.
         name: Name of the trainer.
-        step: Step from which the trainer continues, 0 at first; its own lines of later steps are removed.
+        step: Step from which the trainer continues, 0 at first; the first line takes the place of its own later ones.
+
+    Raises:
+        ModelError: There is something that is no file of metrics.
     """
 
     def __init__(self, path: Path, name: str, step: int) -> None:
         self.path = path
         self.last_step = -1  # of this trainer's last line
-        self._name = name
+        self._name, self._step = name, step
+        self._begun = False
         if not path.name:
             raise ModelError(f"The metrics file {str(path)!r} is no file; name one, such as metrics.jsonl.")
         try:
@@ -47,29 +51,32 @@ class MetricsLog:
             self._lock = lock_file(self.path.with_name(f".{self.path.name}.lock"))
             if self.path.exists():
                 with self._lock:
-                    self._rewind(step)
+                    self._kept(self.path.read_bytes())
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def _rewind(self, step: int) -> None:
-        old = self.path.read_bytes()
+    def _kept(self, old: bytes) -> bytes:
+        """Return the file without the lines that the trainer is to write again, and see which is its last."""
         lines = old.splitlines(keepends=True)
         if lines and not any(map(_is_of_trainer, lines)):
             raise ModelError(
                 f"The metrics file {self.path} is there and holds no metrics, which would be appended to it; name "
                 "another by train.metrics_file (--metrics)."
             )
-        kept = b"".join(line for line in lines if self._stays(line, step))
-        if kept != old:
+        return b"".join(line for line in lines if self._stays(line))
+
+    def _rewind(self) -> None:
+        old = self.path.read_bytes()
+        if (kept := self._kept(old)) != old:
             replace_file(self.path, kept, keeps_mode=True)
 
-    def _stays(self, line: bytes, step: int) -> bool:
+    def _stays(self, line: bytes) -> bool:
         try:
             entry = json.loads(line)
             own = entry["name"] == self._name
-            if own and entry["step"] <= step:
+            if own and entry["step"] <= self._step:
                 self.last_step = entry["step"]
-            return not own or entry["step"] <= step
+            return not own or entry["step"] <= self._step
         except (ValueError, KeyError, TypeError, RecursionError):
             cut = line.startswith(_BEGINNING) or (not line.endswith(b"\n") and _BEGINNING.startswith(line))
             return not cut  # what a crash has cut goes, what is no line of any trainer stays
@@ -100,8 +107,12 @@ class MetricsLog:
         """Write one line; "name" and "step" must be among its keys."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._lock, self.path.open("a+b", buffering=0) as file:
-                _append(file, json.dumps(entry, allow_nan=False).encode() + b"\n")
+            with self._lock:
+                if not self._begun and self.path.exists():
+                    self._rewind()
+                self._begun = True
+                with self.path.open("a+b", buffering=0) as file:
+                    _append(file, json.dumps(entry, allow_nan=False).encode() + b"\n")
         except OSError as error:
             raise self._unwritable(error) from error
         self.last_step = entry["step"]

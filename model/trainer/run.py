@@ -14,7 +14,6 @@ weights of another has its first checkpoint before it is made, so that it goes o
 """
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -106,9 +105,9 @@ class Training:
             parent = facts.get("parent", "") if facts else ""
             self._snapshots = SnapshotWriter(data_dir / "snapshots" / settings.name, settings, parent, now, clock)
             file = Path(settings.metrics_file) if settings.metrics_file else self.directory / "metrics.jsonl"
-            if settings.metrics_file:
-                MetricsLog(file, settings.name, sys.maxsize).check_writable()  # before any line is taken out
             self._lines = MetricsLog(file, settings.name, self.learner.counts["steps"])
+            if settings.metrics_file:
+                self._lines.check_writable()
             if inherited:
                 self._keep_inherited(inherited)
             self._checkpoints.begun()

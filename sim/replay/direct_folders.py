@@ -58,12 +58,12 @@ def refuse_inside(data_dir: Path, name: str, file: Path) -> None:
         SimError: It lies there.
     """
     named = Path(os.path.normpath(Path.cwd() / file))  # a link there would go with the folder
-    above = [*named.parents, *file.resolve().parents]
+    above = [named, *named.parents, file.resolve(), *file.resolve().parents]
     for folder in _folders(data_dir, name):
         if folder.resolve() in [each.resolve() for each in above]:
             raise SimError(
-                f"The metrics file {file} lies in {folder}, which --direct makes anew; choose another place, or leave "
-                "out --metrics for metrics.jsonl there."
+                f"The metrics file {file} is or lies in {folder}, which --direct makes anew; choose another place, or "
+                "leave out --metrics for metrics.jsonl there."
             )
 
 

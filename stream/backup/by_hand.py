@@ -8,9 +8,10 @@ from stream.backup.partition_backups import PartitionBackups
 from stream.backup.place import Place
 from stream.backup.restore import describe, replaced_path, restore
 from stream.config import StreamSettings
-from stream.errors import BackupError, FormatError, StoreError
+from stream.errors import BackupError, FormatError, OtherLogError, StoreError
+from stream.operations.store_logs import Reached, RefuseUnlike
 from stream.store.refusals import renamed
-from stream.store.rocksdb import is_there, open_store, partition_path
+from stream.store.rocksdb import is_there, open_store, partition_path, read_meta
 
 
 def backups_of(settings: StreamSettings, partitions: Iterable[int] | None, cluster: str = "") -> list[PartitionBackups]:
@@ -34,12 +35,19 @@ def backups_of(settings: StreamSettings, partitions: Iterable[int] | None, clust
     return [PartitionBackups(root, prefix, number, total, keep, cluster) for number in numbers]
 
 
-def back_up(data_dir: Path, backups: PartitionBackups) -> str:
+def back_up(data_dir: Path, backups: PartitionBackups, refuse_unlike: RefuseUnlike | None) -> str:
     """Back a store up, and return a line about it.
+
+    Args:
+        data_dir: Holds the store.
+        backups: Its backups.
+        refuse_unlike: Raises OtherLogError where Kafka's logs are not those that a partition's store has read; None
+            where the Kafka is not known.
 
     Raises:
         StoreBusyError: A worker has it open.
         StoreError, BackupError: It cannot be read or written.
+        BrokerError: It, or the newest backup, is of another log than Kafka has, or Kafka does not answer.
     """
     path = partition_path(data_dir, backups.number)
     if not is_there(path):
@@ -48,6 +56,9 @@ def back_up(data_dir: Path, backups: PartitionBackups) -> str:
     store = open_store(path)
     try:
         store.checkpoint(aside)
+        if refuse_unlike:
+            _compare(backups.number, read_meta(aside), f"The store {path}", refuse_unlike)
+            _compare(backups.number, backups.newest(), f"The newest backup in {backups.place.url}", refuse_unlike)
         saved = backups.save(aside)
     except StoreError as error:
         raise renamed(error, aside, path) from None
@@ -57,6 +68,19 @@ def back_up(data_dir: Path, backups: PartitionBackups) -> str:
     if saved is None:
         return f"partition {backups.number}: nothing that the newest whole backup has not"
     return f"partition {backups.number}: {describe(saved.manifest, saved.copied)}"
+
+
+def _compare(number: int, reached: Reached | None, what: str, refuse_unlike: RefuseUnlike) -> None:
+    """Refuse what is of another log than Kafka has."""
+    try:
+        if reached:
+            refuse_unlike(number, reached, goes_on=False)
+    except OtherLogError as error:
+        raise StoreError(
+            f"{what} is of another log than Kafka has: {error.fact}. Nothing was backed up: correct --data-dir, --url, "
+            "or --bootstrap ('' for "
+            "a store that was made without Kafka)."
+        ) from None
 
 
 def restore_newer(data_dir: Path, backups: PartitionBackups) -> tuple[str, bool]:

@@ -4,6 +4,7 @@ Only typer is imported here; a command imports what it needs when it runs.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
@@ -12,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from stream.backup.partition_backups import PartitionBackups
     from stream.config import KafkaSettings, StreamSettings
+    from stream.operations.store_logs import RefuseUnlike
 
 _ASK_S: Final = 5.0
 
@@ -74,10 +76,11 @@ def backup(
 
     context: StoreCliContext = ctx.obj
     settings = context.load({"data_dir": data_dir, "stream.backup_url": url, "bootstrap": bootstrap})
-    backups = backups_of(settings.stream, partition, _cluster(settings))
+    cluster, refuse_unlike = _kafka(settings)
+    backups = backups_of(settings.stream, partition, cluster)
     if not any(partition_path(settings.data_dir, each.number).exists() for each in backups):
         raise StoreError(f"There is no store in {settings.data_dir}; name the folder of the stores by --data-dir.")
-    _each(backups, lambda each: (back_up(settings.data_dir, each), True))
+    _each(backups, lambda each: (back_up(settings.data_dir, each, refuse_unlike), True))
 
 
 @store_app.command("restore")
@@ -104,22 +107,23 @@ def verify(ctx: typer.Context, url: _Url = None, partition: _Partitions = None) 
         raise typer.Exit(1)
 
 
-def _cluster(settings: StoreCliSettings) -> str:
-    """Return the id of the Kafka that the settings name; empty, and said, where it does not answer."""
+def _kafka(settings: StoreCliSettings) -> "tuple[str, RefuseUnlike | None]":
+    """Return the id of the Kafka that the settings name, and what compares its logs; a line says if it is silent."""
     from stream.errors import BrokerError
     from stream.kafka.bootstrap import require_kafka
     from stream.kafka.clients import cluster_id
+    from stream.operations.store_logs import refuse_unlike_logs
 
     if not settings.bootstrap:
-        return ""
+        return "", None
     kafka, why = require_kafka(settings.bootstrap, settings.kafka), "none of its brokers takes requests."
     try:
         if found := cluster_id(kafka, _ASK_S):
-            return found
+            return found, partial(refuse_unlike_logs, kafka, settings.stream)
     except BrokerError as error:
         why = str(error)
     typer.echo(f"Backups without the name of their Kafka: {why}", err=True)
-    return ""
+    return "", None
 
 
 def _each(backups: "list[PartitionBackups]", do: "Callable[[PartitionBackups], tuple[str, bool]]") -> None:

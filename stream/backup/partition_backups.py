@@ -34,7 +34,7 @@ from typing import Final
 
 from stream.backup.manifest import File, Manifest, decode_manifest, encode_manifest, make_manifest
 from stream.backup.place import Place, digest_of
-from stream.errors import DamagedError, FencedError, FormatError, StoreDamagedError, StoreError
+from stream.errors import BackupError, DamagedError, FencedError, FormatError, StoreDamagedError, StoreError
 from stream.store.refusals import refuse_other_partition
 from stream.store.rocksdb import read_meta
 from stream.store.tables import damaged_tables
@@ -132,20 +132,21 @@ class PartitionBackups:
         return next((found for name in names if (found := self._whole(name, sizes))), None)
 
     def save(self, checkpoint: Path) -> Saved | None:
-        """Make a backup of a checkpoint, unless the newest whole one has seen as many records; prune the others.
+        """Make a backup of a checkpoint, unless the newest whole one of its Kafka has seen as many; prune the others.
 
         The backups are claimed only for one that is made: a worker that was fenced and reads nothing any more, cut off
         from Kafka say, leaves its successor alone.
 
         Raises:
             FencedError: Another worker has taken the backups over; claim them anew only if the partition is ours.
-            BackupError: They cannot be read or written.
+            FormatError: One is of another version, Kafka, partition, or number of partitions; nothing was written.
+            BackupError: They cannot be read or written, or name a Kafka where this one would name none.
             StoreDamagedError: One of its tables is damaged; the backups stay as they are.
             StoreError: The checkpoint cannot be read, or is of another partition.
         """
         if self._epoch:
             self._refuse_if_fenced()
-        meta, newest = read_meta(checkpoint), self.newest_whole()
+        meta, newest = read_meta(checkpoint), self._newest_own()
         if meta is None:
             return None
         refuse_other_partition(meta, self.number, checkpoint)
@@ -227,6 +228,22 @@ class PartitionBackups:
     def names(self) -> list[str]:
         """Return the names of the manifests, the newest first."""
         return [name for name in reversed(self.place.sizes()) if _MANIFESTS.fullmatch(name)]
+
+    def _newest_own(self) -> Manifest | None:
+        """Return the newest whole backup of this Kafka, every manifest looked at.
+
+        Raises:
+            FormatError: One is of another version, Kafka, partition, or number of partitions.
+            BackupError: One names its Kafka, and ours is not known.
+        """
+        found = list(filter(None, map(self._readable, self.names())))
+        if not self._cluster and (named := next((each.cluster for each in found if each.cluster), "")):
+            raise BackupError(
+                f"The backups in {self.place.url} are of the Kafka whose cluster id is {named}, and whether this store "
+                "is of it is not known: name that Kafka by --bootstrap, or another place by --url."
+            )
+        sizes = self._data.sizes()
+        return next((each for each in found if each.cluster == self._cluster and _has_its_files(each, sizes)), None)
 
     def _whole(self, name: str, sizes: Mapping[str, int]) -> Manifest | None:
         """Return a manifest if all its files are in a listing, made after the manifest was, with their sizes."""

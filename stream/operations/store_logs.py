@@ -7,8 +7,9 @@ from typing import Protocol
 from stream.config import StreamSettings
 from stream.consumer.progress import refuse_lost
 from stream.consumer.read_log import ReadLog, other_log
+from stream.errors import OtherLogError
 from stream.kafka.connection import Kafka
-from stream.kafka.topics import topic_name
+from stream.kafka.topics import count_partitions, topic_name
 from stream.operations.records import Find, Place, log_bounds, lookup
 from stream.schema.topics import EVENTS
 from stream.store import layout
@@ -28,6 +29,13 @@ class Reached(Protocol):
         """The last record read of each source."""
 
 
+class RefuseUnlike(Protocol):
+    """Compares Kafka's logs with those that a partition's store has read: `refuse_unlike_logs` of one Kafka."""
+
+    def __call__(self, number: int, reached: Reached, *, goes_on: bool) -> None:
+        """Raise OtherLogError where they are others."""
+
+
 def refuse_unlike_logs(kafka: Kafka, settings: StreamSettings, number: int, reached: Reached, *, goes_on: bool) -> None:
     """Check that a partition's logs are those that a store has read.
 
@@ -39,14 +47,23 @@ def refuse_unlike_logs(kafka: Kafka, settings: StreamSettings, number: int, reac
         goes_on: Whether a worker is to go on with it, so that Kafka must have what comes next.
 
     Raises:
-        OtherLogError: Kafka's logs are others, or lack what comes next.
+        OtherLogError: Kafka's logs are others, or lack what comes next, or there are none.
         BrokerError: Kafka does not answer.
     """
+    _refuse_missing(kafka, settings, number)
     logs = logs_of(kafka, settings, [number])[number]
     if goes_on:
         count_unread(logs, reached)
     with lookup(kafka) as find:
         refuse_other_logs(logs, reached, find)
+
+
+def _refuse_missing(kafka: Kafka, settings: StreamSettings, number: int) -> None:
+    names = [topic_name(settings, topic) for topic in EVENTS]
+    counts = count_partitions(kafka, names)
+    if missing := [name for name in names if counts.get(name, 0) <= number]:
+        fact = f"{missing[0]}[{number}] does not exist in Kafka at {kafka}"
+        raise OtherLogError(f"{fact}.", fact)
 
 
 def logs_of(kafka: Kafka, settings: StreamSettings, numbers: Iterable[int]) -> dict[int, Logs]:

@@ -221,13 +221,15 @@ class NewLog:
 
     def _written(self, partitions: Mapping[str, int]) -> dict[Place, Any]:
         """Return the first records that are there; each must be ours."""
-        bounds = self._bounds(list(self._beats), partitions)
+        begun = {place: (0, 1) for place, (_, end) in self._bounds(list(self._beats), partitions).items() if end}
         found: dict[Place, Any] = {}
-        for record in read_between(self._kafka, {place: (0, 1) for place, (_, end) in bounds.items() if end}):
+        for record in read_between(self._kafka, begun):
             value, headers = self._beats[record.topic]
             if (record.value, rescaled(record).encode()) != (value, headers[0][1]):
                 raise not_empty(record.topic)
             found[record.topic, record.partition] = record
+        if gone := begun.keys() - found.keys():  # deleted since, or of a transaction that was aborted
+            raise not_empty(min(gone)[0])
         return found
 
 

@@ -142,12 +142,19 @@ def _wait(pending: list[Any]) -> None:
 
 
 def _copied(kafka: Kafka, name: str, copies: list[list[Copy]]) -> list[int]:
-    """Return how many records of each partition were copied before; each must be ours, for the old topic may change."""
+    """Return how many records of each partition were copied before; each must be ours, for the old topic may change.
+
+    An offset without a record, of a transaction that was aborted, say, is none of ours.
+    """
     bounds = whole_bounds(kafka, [(name, number) for number in range(len(copies))])
     ends = [bounds[name, number][1] for number in range(len(copies))]
     if any(end > len(of_partition) for end, of_partition in zip(ends, copies, strict=True)):
         raise not_empty(name)
+    counts = [0] * len(copies)
     for record in read_between(kafka, {(name, number): (0, end) for number, end in enumerate(ends) if end}):
         if (record.key, record.value, tuple(record.headers)) != copies[record.partition][record.offset]:
             raise not_empty(name)
+        counts[record.partition] += 1
+    if counts != ends:
+        raise not_empty(name)
     return ends

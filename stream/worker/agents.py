@@ -116,9 +116,9 @@ class _Worker:
         self, settings: StreamSettings, data_dir: Path, kafka: Kafka, name: str, producer: AIOKafkaProducer
     ) -> None:
         self._settings, self._data_dir, self._name = settings, data_dir, name
-        cluster = cluster_id(kafka, _ASK_S) if settings.backup_url else None
+        cluster = _cluster_of_backups(kafka) if settings.backup_url else ""
         unlike = partial(refuse_unlike_logs, kafka, settings)
-        self.partitions = AssignedPartitions(settings, data_dir, producer, self._fail, unlike, cluster or "")
+        self.partitions = AssignedPartitions(settings, data_dir, producer, self._fail, unlike, cluster)
         self.app: BatchApp = make_batch_app(
             workers_group(settings),
             kafka,
@@ -231,3 +231,14 @@ class _Worker:
 
     def _fail(self, error: Exception) -> None:
         self.app.fail(error)
+
+
+def _cluster_of_backups(kafka: Kafka) -> str:
+    """Return the id of the cluster, by which backups of another one are told apart.
+
+    Raises:
+        BrokerError: None of its brokers takes requests yet.
+    """
+    if (found := cluster_id(kafka, _ASK_S)) is None:
+        raise BrokerError(f"None of the brokers of Kafka at {kafka} takes requests yet; start again in a moment.")
+    return found

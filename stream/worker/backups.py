@@ -28,7 +28,7 @@ from stream.errors import (
     StoreDamagedError,
     StoreError,
 )
-from stream.operations.store_logs import Reached
+from stream.operations.store_logs import RefuseUnlike
 from stream.store.refusals import renamed
 from stream.store.rocksdb import RocksStore, open_store, partition_path
 from stream.store.standby import unmark
@@ -36,13 +36,6 @@ from stream.store.standby import unmark
 _QUICK_S: Final = 0.5  # within which a store is usually found to be the newest
 _AGAIN_S: Final = 5.0  # between two looks at backups that cannot be read
 _log = logging.getLogger("hstu.worker")
-
-
-class RefuseUnlike(Protocol):
-    """Compares Kafka's logs with those that a partition's store has read (stream/operations/store_logs.py)."""
-
-    def __call__(self, number: int, reached: Reached, *, goes_on: bool) -> None:
-        """Raise OtherLogError where they are others."""
 
 
 class OpenPartition(Protocol):

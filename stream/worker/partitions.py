@@ -27,11 +27,12 @@ from stream.consumer.progress import WORKERS_WAY_ON
 from stream.errors import BrokerError, StoreDamagedError
 from stream.join.partition import Partition
 from stream.kafka.reasons import reason
+from stream.operations.store_logs import RefuseUnlike
 from stream.schema.topics import EXAMPLES, SourceTopic
 from stream.store.layout import Outgoing
 from stream.store.rocksdb import RocksStore
 from stream.transport import Record, TopicPartition, more_partitions
-from stream.worker.backups import RefuseUnlike, WorkerStores
+from stream.worker.backups import WorkerStores
 
 _log = logging.getLogger("hstu.worker")
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save
 from xxhash import xxh3_128_hexdigest
 
 from model.errors import ModelError
-from model.storage.delta_log import DeltaLog, State, has_chain, next_state, read_delta
+from model.storage.delta_log import DeltaLog, State, has_chain, next_state, read_delta, verified_deltas
 from model.storage.patch import state_digest
 from model.storage.snapshot import load_snapshot, write_snapshot
 from tests.snapshots import some_arrays, some_manifest
@@ -134,9 +134,9 @@ def swapped(second: Path) -> None:
     renamed(next(second.parent.glob("000004-*")), 3)
 
 
-def last(path: Path) -> None:
+def last(path: Path, snapshot: str = "00009999-9b3ac0fa") -> None:
     """Let its name say that a snapshot follows it."""
-    path.rename(path.with_name(f"{path.stem}-00009999-9b3ac0fa.safetensors"))
+    path.rename(path.with_name(f"{path.stem}-{snapshot}.safetensors"))
 
 
 def flipped(path: Path) -> None:
@@ -202,13 +202,29 @@ def test_what_does_not_follow_is_refused(tmp_path: Path, harm: Any, sentence: st
     assert state_digest(state.snapshot.arrays) == before
 
 
-def test_a_last_delta_leads_to_the_snapshot_that_its_name_says(tmp_path: Path) -> None:
-    """One that is renamed as the last is not followed to another."""
+@pytest.mark.parametrize("own", [False, True])
+def test_a_last_delta_leads_to_the_snapshot_that_its_name_says(own: bool, tmp_path: Path) -> None:
+    """One that is renamed as the last is not followed to another, nor to itself."""
+    chain = Chain(tmp_path)
+    state, path = chain.loaded(), chain.append()
+    wanted = read_delta(path)[0].manifest.id if own else "00009999-9b3ac0fa"
+    last(path, wanted)
+    with pytest.raises(ModelError, match=r"is number 1 after .*, to \S+: it was renamed"):
+        next_state(tmp_path, state, wanted)
+    with pytest.raises(ModelError, match="it was renamed"):
+        verified_deltas(tmp_path, state.root)
+
+
+def test_a_last_delta_whose_name_says_no_snapshot_is_refused(tmp_path: Path) -> None:
+    """It would be taken for one in the middle, and answers for the snapshot before."""
     chain = Chain(tmp_path)
     state = chain.loaded()
-    last(chain.append())
+    chain.move(0.1)
+    chain.begin()
+    path, *_ = (tmp_path / "deltas" / state.root).iterdir()
+    path.rename(path.with_name("-".join(path.stem.split("-")[:2]) + ".safetensors"))
     with pytest.raises(ModelError, match=r"is number 1 after .*, to \S+: it was renamed"):
-        next_state(tmp_path, state, "00009999-9b3ac0fa")
+        next_state(tmp_path, state, state.root)
 
 
 def test_a_table_of_another_width_is_refused(tmp_path: Path) -> None:

@@ -7,9 +7,20 @@ import pytest
 from model.errors import ModelError
 from model.trainer.inbox import Inbox
 from model.trainer.merge import Naming
-from stream.example import FormatError, Heartbeat, encode_heartbeat
+from stream.example import (
+    Example,
+    FormatError,
+    Heartbeat,
+    decode,
+    encode_example,
+    encode_heartbeat,
+    farewell,
+    message_digest,
+)
 from tests.factories import START_MS, Record
 from tests.runs import ITEMS, LOGS
+
+_HEARTBEAT_BYTES = 48
 
 
 def ignore_items(records: object) -> None:
@@ -38,6 +49,23 @@ def test_records_are_read_once_and_taken_out_in_one_order() -> None:
     assert places == sorted(places)
     assert len(records) == sum(len(log) - 1 for log in ITEMS)  # each log ends with a heartbeat
     assert (inbox.ended, inbox.waiting, inbox.merge.repeats) == (True, 0, 0)
+
+
+def test_who_is_forgotten_does_not_wait_for_others() -> None:
+    """The example that says so ends its micro-batch, alone or behind others; the order stays."""
+    log = [record.value for record in LOGS[0] if record.value and len(record.value) > _HEARTBEAT_BYTES][:2]
+    second = decode(log[1])
+    assert isinstance(second, Example)
+    for n in (1, 2):
+        log.append(encode_example(farewell(0, 2 + n, second.final_ms + n, n, message_digest(log[-1]))))
+    log.append(encode_heartbeat(Heartbeat(0, second.final_ms + 9)))
+    inbox = Inbox(1, 0)
+    inbox.offer("examples", 0, [Record(offset, None, message, 0) for offset, message in enumerate(log)])
+    sizes = []
+    while inbox.gather(8, ignore_items):
+        sizes.append([placed.value[0].serial for placed in inbox.batch])
+        inbox.batch.clear()
+    assert sizes == [[1, 2, 3], [4]]
 
 
 def test_what_waits_is_read_again_from_the_marks() -> None:
@@ -76,7 +104,7 @@ def test_the_watermark_is_the_first_example_not_trained_on() -> None:
 def test_a_missing_example_is_refused() -> None:
     """Lost data is not trained around; the position stays before the gap."""
     inbox = Inbox(3, 0)
-    examples = [record for record in LOGS[0] if len(record.value or b"") > 48]
+    examples = [record for record in LOGS[0] if len(record.value or b"") > _HEARTBEAT_BYTES]
     inbox.offer("examples", 0, examples[:2])
     with pytest.raises(ModelError, match="1 examples are missing"):
         inbox.offer("examples", 0, examples[3:])

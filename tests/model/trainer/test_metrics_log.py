@@ -55,15 +55,27 @@ def test_a_resume_removes_what_it_will_write_again(tmp_path: Path) -> None:
     write(MetricsLog(path, "a", 3), "a", 6, 9)
     with path.open("a") as file:
         file.write("# a remark\n[1]\n")
-    MetricsLog(path, "a", 6)
+    write(MetricsLog(path, "a", 6), "a", 7)
     text = path.read_text().splitlines()
-    assert text[-2:] == ["# a remark", "[1]"]
-    assert [(line["name"], line["step"]) for line in map(json.loads, text[:-2])] == [
+    assert text[4:6] == ["# a remark", "[1]"]
+    assert [(line["name"], line["step"]) for line in map(json.loads, text[:4] + text[6:])] == [
         ("a", 3),
         ("b", 4),
         ("b", 8),
         ("a", 6),
+        ("a", 7),
     ]
+
+
+def test_one_that_writes_nothing_takes_nothing_out(tmp_path: Path) -> None:
+    """It may be refused yet, for its port, its group, or a second trainer of its name."""
+    path = tmp_path / "metrics.jsonl"
+    write(MetricsLog(path, "a", 0), "a", 3, 6)
+    before = path.read_bytes() + b'{"wall_s": 1.5, "na'
+    path.write_bytes(before)
+    for step in (0, 3, 9):
+        MetricsLog(path, "a", step).check_writable()
+        assert path.read_bytes() == before
 
 
 def test_an_incomplete_line_is_removed(tmp_path: Path) -> None:
@@ -72,8 +84,10 @@ def test_an_incomplete_line_is_removed(tmp_path: Path) -> None:
     write(MetricsLog(path, "a", 0), "a", 3)
     with path.open("a") as file:
         file.write('{"wall_s": 1.5, "name": "a", "ste')
-    assert MetricsLog(path, "a", 5).last_step == 3
-    assert steps(path) == [("a", 3)]
+    log = MetricsLog(path, "a", 5)
+    assert log.last_step == 3
+    write(log, "a", 6)
+    assert steps(path) == [("a", 3), ("a", 6)]
 
 
 @pytest.mark.parametrize("last", [b"# a remark", b'{"name": "b", "step": 9}', b"a\rb"])
@@ -94,8 +108,10 @@ def test_a_new_run_removes_the_lines_of_an_old_one(tmp_path: Path) -> None:
     """Without a checkpoint the trainer is at step 0, and so is its file."""
     path = tmp_path / "metrics.jsonl"
     write(MetricsLog(path, "a", 0), "a", 3)
-    assert MetricsLog(path, "a", 0).last_step == -1
-    assert path.read_text() == ""
+    log = MetricsLog(path, "a", 0)
+    assert log.last_step == -1
+    write(log, "a", 1)
+    assert steps(path) == [("a", 1)]
 
 
 def test_a_line_that_another_trainer_appends_during_a_rewind_stays(
@@ -113,9 +129,9 @@ def test_a_line_that_another_trainer_appends_during_a_rewind_stays(
         return replace(aside, target)
 
     monkeypatch.setattr(Path, "replace", replace_late)
-    MetricsLog(path, "a", 1)
+    write(MetricsLog(path, "a", 1), "a", 3)
     appending.join(30)
-    assert steps(path) == [("a", 1), ("b", 4)]
+    assert sorted(steps(path)) == [("a", 1), ("a", 3), ("b", 4)]
 
 
 def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
@@ -197,9 +213,9 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
     log = MetricsLog(link, "a", 0)
     log.check_writable()
     write(log, "a", 1, 2)
-    MetricsLog(link, "a", 1)
+    write(MetricsLog(link, "a", 1), "a", 3)
     assert link.is_symlink()
-    assert steps(target) == [("a", 1)]
+    assert steps(target) == [("a", 1), ("a", 3)]
     assert MetricsLog(target, "a", 1)._lock.lock_file == log._lock.lock_file
 
 
@@ -225,11 +241,12 @@ def test_a_line_after_one_that_a_crash_cut_is_a_line(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     write(MetricsLog(path, "a", 0), "a", 1)
     other = MetricsLog(path, "b", 0)
+    write(other, "b", 2)
     with path.open("a") as file:
         file.write('{"wall_s": 1.5, "na')
-    write(other, "b", 2)
-    MetricsLog(path, "a", 1)
-    assert steps(path) == [("a", 1), ("b", 2)]
+    write(other, "b", 3)
+    write(MetricsLog(path, "a", 1), "a", 4)
+    assert steps(path) == [("a", 1), ("b", 2), ("b", 3), ("a", 4)]
 
 
 @pytest.mark.parametrize(
@@ -259,5 +276,9 @@ def test_a_file_keeps_its_mode(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     write(MetricsLog(path, "a", 0), "a", 1, 2)
     path.chmod(0o664)
-    MetricsLog(path, "a", 1).check_writable()
+    log = MetricsLog(path, "a", 1)
+    log.check_writable()
+    assert path.stat().st_mode & 0o777 == 0o664
+    write(log, "a", 3)
+    assert steps(path) == [("a", 1), ("a", 3)]
     assert path.stat().st_mode & 0o777 == 0o664

@@ -332,14 +332,19 @@ def test_who_comes_meanwhile_keeps_what_is_open(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "store" / ".store.old").exists()
 
 
-@pytest.mark.parametrize("place", ["a file", "snapshots", "metrics", "inside", "link"])
+@pytest.mark.parametrize("place", ["a file", "snapshots", "metrics", "inside", "itself", "link"])
 def test_places_that_cannot_be_written_are_refused_before(place: str, earlier: Path) -> None:
     """Nothing of the earlier run is gone."""
     settings, before = make_settings(earlier), contents(earlier)
     blocked = earlier / ("snapshots" if place == "snapshots" else "blocked")
     blocked.write_text("a file")
     inside = earlier / "store" / "x" / "m.jsonl"
-    named = {"a file": blocked / "m.jsonl", "metrics": Path("/proc/nope/m.jsonl"), "inside": inside}
+    named = {
+        "a file": blocked / "m.jsonl",
+        "metrics": Path("/proc/nope/m.jsonl"),
+        "inside": inside,
+        "itself": inside.parents[1],
+    }
     if place == "link":
         (earlier / "store" / "link").symlink_to(earlier.parent)
         named[place], before = earlier / "store" / "link" / "m.jsonl", contents(earlier)

@@ -15,15 +15,11 @@ from stream.backup.partition_backups import PartitionBackups, Saved
 from stream.config import KafkaSettings, StreamSettings
 from stream.errors import BackupError, StoreError
 from stream.join.partition import Partition
-from stream.kafka.clients import cluster_id
-from stream.kafka.connection import Kafka
-from stream.local_broker.node import free_port
 from stream.schema.topics import SourceTopic
 from stream.store.reader import SequenceReader
 from stream.store.refusals import damaged
 from stream.store.rocksdb import open_store, partition_path
-from tests.kafka import KafkaForTests
-from tests.stream.backup.stores import SETTINGS, backups_in, make_log, read_on, save
+from tests.stream.backup.stores import SETTINGS, make_log, read_on
 
 LOG = make_log(60)
 
@@ -80,27 +76,6 @@ def test_backups_by_hand(tmp_path: Path) -> None:
     damaged = hstu(first, "verify", *url)
     assert ("lack a file" in damaged.output, damaged.exit_code) == (True, 1)
     assert sorted(path.name for path in (first / "store").iterdir()) == ["p0", "p0.owner"]
-
-
-def test_a_backup_by_hand_names_the_kafka_that_answers(tmp_path: Path, kafka: KafkaForTests) -> None:
-    """It refuses backups of another one then; where none answers, it says so, and names none."""
-    with closing(open_store(partition_path(tmp_path, 0))) as store:
-        read_on(store, LOG, 60)
-    silent, answers = (("--bootstrap", at) for at in (f"127.0.0.1:{free_port()}", kafka.bootstrap))
-    for folder, bootstrap, cluster in (
-        ("silent", silent, ""),
-        ("answers", answers, cluster_id(Kafka(kafka.bootstrap), 5.0)),
-    ):
-        done = hstu(tmp_path, "backup", "--url", str(tmp_path / folder), *bootstrap)
-        assert ("180 records read" in done.stdout, done.exit_code) == (True, 0)
-        assert next(backups_in(tmp_path / folder).newest_first()).cluster == cluster
-        assert done.stderr.startswith("Backups without the name of their Kafka: " * (not cluster))
-        assert bool(done.stderr) == (not cluster)
-    with closing(open_store(tmp_path / "other")) as store:
-        read_on(store, LOG, 50)
-        save(store, backups_in(tmp_path / "theirs", cluster="theirs"), tmp_path / "aside")
-    refused = hstu(tmp_path, "backup", "--url", str(tmp_path / "theirs"), *answers)
-    assert ("of another Kafka, whose cluster id is theirs" in refused.output, refused.exit_code) == (True, 1)
 
 
 def test_what_cannot_be_done_by_hand_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from stream.backup.manifest import Manifest
 from stream.backup.partition_backups import PartitionBackups
 from stream.backup.place import Place
-from stream.errors import DamagedError, FencedError, FormatError, StoreDamagedError
+from stream.errors import BackupError, DamagedError, FencedError, FormatError, StoreDamagedError
 from stream.store.rocksdb import RocksStore, open_store, read_meta
 from tests.stream.backup.stores import backups_in, flip_a_bit, make_log, read_on, save, seem_newer
 
@@ -196,16 +196,38 @@ def test_damaged_backups_are_none_of_those_that_are_kept(tmp_path: Path) -> None
         backups.verify(manifest)
 
 
-def test_a_backup_that_names_no_kafka_pushes_out_none_that_does(tmp_path: Path) -> None:
-    """Nor is it pushed out by one that does: they may be two systems'. Each pushes out its own kind."""
-    with closing(open_store(tmp_path / "p0")) as store:
-        for end, cluster in ((50, "a"), (100, ""), (150, "a"), (200, ""), (250, "")):
-            backups = backups_in(tmp_path / "backups", keep=1, cluster=cluster)
+def test_backups_that_name_no_kafka_are_a_kind_of_their_own(tmp_path: Path) -> None:
+    """One that names its Kafka neither counts nor deletes them; none is made where one names a Kafka."""
+    with closing(open_store(tmp_path / "p0")) as store, closing(open_store(tmp_path / "other")) as other:
+        for end in (100, 200):
             read_on(store, LOG, end)
-            assert save(store, backups, tmp_path / "aside")
-    assert [(each.offsets[0], each.cluster) for each in backups.newest_first()] == [(250, ""), (150, "a")]
-    for each in backups.newest_first():
-        backups.verify(each)
+            assert save(store, backups_in(tmp_path / "backups", keep=1), tmp_path / "aside")
+        for end in (50, 100):
+            read_on(other, LOG, end)
+            named = backups_in(tmp_path / "backups", keep=1, cluster="a")
+            assert save(other, named, tmp_path / "aside"), "the other's has read more"
+        read_on(store, LOG, 250)
+        with pytest.raises(BackupError, match=r"are of the Kafka whose cluster id is a, .* name that Kafka by --boot"):
+            save(store, backups_in(tmp_path / "backups", keep=1), tmp_path / "aside")
+    assert sorted((each.offsets[0], each.cluster) for each in named.newest_first()) == [(100, "a"), (200, "")]
+    for each in named.newest_first():
+        named.verify(each)
+
+
+def test_nothing_is_written_where_any_backup_is_of_another_kafka(tmp_path: Path) -> None:
+    """However old it is; the newest, which names none, may be ours."""
+    backups = backups_in(tmp_path / "backups", cluster="b")
+    with closing(open_store(tmp_path / "p0")) as store:
+        for end, cluster in ((100, ""), (150, "a")):
+            read_on(store, LOG, end)
+            save(store, backups_in(tmp_path / "backups", cluster=cluster), tmp_path / "aside")
+        last, first = (tmp_path / "backups" / "p0" / name for name in backups.names())
+        last.rename(first.with_name(last.name.replace("000000000002", "000000000000")))
+        files = set((tmp_path / "backups").rglob("*"))
+        read_on(store, LOG, 200)
+        with pytest.raises(FormatError, match="is of another Kafka, whose cluster id is a"):
+            save(store, backups, tmp_path / "aside")
+    assert set((tmp_path / "backups").rglob("*")) == files
 
 
 def test_backups_that_somebody_deletes_are_made_again(tmp_path: Path) -> None:

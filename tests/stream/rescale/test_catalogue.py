@@ -77,6 +77,19 @@ def test_what_was_aborted_is_no_record(bootstrap: str, old: StreamSettings, tmp_
 
 
 @pytest.mark.parametrize("topic", [ITEMS, "actions"])
+def test_what_was_aborted_in_a_new_topic_is_no_copy(
+    topic: str, bootstrap: str, old: StreamSettings, tmp_path: Path
+) -> None:
+    """It takes offsets, and stands for no record that was written before: the topic is not empty."""
+    workers, new = begun(bootstrap, old, tmp_path), more(old)
+    create_topics(Kafka(bootstrap), new)
+    asyncio.run(fill(bootstrap, new.topic_prefix + topic, [(0, b"i", b"{}", 0)], transactions=1, abort=True))
+    for _ in range(2):
+        with pytest.raises(BrokerError, match=f"The topic {new.topic_prefix}{topic} is not empty"):
+            workers.rescale(new)
+
+
+@pytest.mark.parametrize("topic", [ITEMS, "actions"])
 def test_an_open_transaction_stops_it(topic: str, bootstrap: str, old: StreamSettings, tmp_path: Path) -> None:
     """Readers see nothing behind its beginning: what others have committed there would be in no copy."""
     workers, name = begun(bootstrap, old, tmp_path), old.topic_prefix + topic

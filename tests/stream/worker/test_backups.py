@@ -17,11 +17,12 @@ from stream.config import StreamSettings
 from stream.errors import BackupError, StoreBusyError, StoreDamagedError, StoreError
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
+from stream.operations.store_logs import RefuseUnlike
 from stream.peers.cluster_reader import open_sequences
 from stream.schema.topics import SourceTopic
 from stream.store.rocksdb import open_store, partition_path
 from stream.worker import backups
-from stream.worker.backups import RefuseUnlike, WorkerStores
+from stream.worker.backups import WorkerStores
 from stream.worker.partitions import AssignedPartition, AssignedPartitions
 from tests.kafka_logs import read, until
 from tests.stream.backup.stores import flip_a_bit
