@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -123,6 +124,22 @@ class MetricsLog:
             f"The metrics file {self.path} cannot be written: {error.strerror or error}; {way_on} by "
             "train.metrics_file (--metrics of hstu replay)."
         )
+
+
+def refuse_in_the_way(file: Path, folders: Iterable[Path]) -> None:
+    """Refuse a metrics file in the place of a folder that a trainer makes, or of one above it.
+
+    Raises:
+        ModelError: It is.
+    """
+    target = Path(os.path.realpath(file))
+    for folder in folders:
+        whole = Path(os.path.realpath(folder))
+        if target == whole or target in whole.parents:
+            raise ModelError(
+                f"The metrics file {file} would be where the folder {folder} goes; name another by train.metrics_file "
+                "(--metrics)."
+            )
 
 
 def _append(file: FileIO, line: bytes) -> None:

@@ -32,7 +32,7 @@ from model.storage.checkpoint import free_name
 from model.trainer.checkpointer import Checkpointer, SnapshotWriter, deciding_settings
 from model.trainer.inbox import Inbox
 from model.trainer.merge import Naming
-from model.trainer.metrics_log import MetricsLog
+from model.trainer.metrics_log import MetricsLog, refuse_in_the_way
 from model.trainer.report import RunReport
 from stream.example import DEFAULT_BOUNDS, TimeBounds
 
@@ -105,6 +105,7 @@ class Training:
             parent = facts.get("parent", "") if facts else ""
             self._snapshots = SnapshotWriter(data_dir / "snapshots" / settings.name, settings, parent, now, clock)
             file = Path(settings.metrics_file) if settings.metrics_file else self.directory / "metrics.jsonl"
+            refuse_in_the_way(file, (self.directory, data_dir / "snapshots" / settings.name))
             self._lines = MetricsLog(file, settings.name, self.learner.counts["steps"])
             if settings.metrics_file:
                 self._lines.check_writable()

@@ -21,7 +21,7 @@ from typing import Final, Self
 
 from model.config import TrainSettings
 from model.options import check_lengths
-from model.trainer.metrics_log import MetricsLog
+from model.trainer.metrics_log import MetricsLog, refuse_in_the_way
 from model.trainer.run import Training
 from sim.config import Settings
 from sim.errors import SimError
@@ -62,7 +62,9 @@ class DirectRun:
             self._close()
         if train.metrics_file:
             file = Path(train.metrics_file)
-            refuse_inside(self.settings.data_dir, train.name, file)
+            data_dir = self.settings.data_dir
+            refuse_inside(data_dir, train.name, file)
+            refuse_in_the_way(file, (data_dir / "snapshots" / train.name, data_dir / "train" / train.name))
             MetricsLog(file, train.name, 0).check_writable()
 
     def _open(self, data_dir: Path, train: TrainSettings) -> None:

@@ -332,7 +332,7 @@ def test_who_comes_meanwhile_keeps_what_is_open(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "store" / ".store.old").exists()
 
 
-@pytest.mark.parametrize("place", ["a file", "snapshots", "metrics", "inside", "itself", "link"])
+@pytest.mark.parametrize("place", ["a file", "snapshots", "metrics", "inside", "itself", "a folder to be", "link"])
 def test_places_that_cannot_be_written_are_refused_before(place: str, earlier: Path) -> None:
     """Nothing of the earlier run is gone."""
     settings, before = make_settings(earlier), contents(earlier)
@@ -344,13 +344,16 @@ def test_places_that_cannot_be_written_are_refused_before(place: str, earlier: P
         "metrics": Path("/proc/nope/m.jsonl"),
         "inside": inside,
         "itself": inside.parents[1],
+        "a folder to be": earlier / "snapshots",
     }
     if place == "link":
         (earlier / "store" / "link").symlink_to(earlier.parent)
         named[place], before = earlier / "store" / "link" / "m.jsonl", contents(earlier)
     metrics = named.get(place)
     train = settings.train.model_copy(update={"metrics_file": str(metrics or "")})
-    with pytest.raises((ModelError, SimError), match=r"cannot be written|is no f|which --direct makes anew"):
+    with pytest.raises(
+        (ModelError, SimError), match=r"cannot be written|is no f|which --direct makes anew|would be where"
+    ):
         DirectRun(settings.model_copy(update={"train": train}), restart=True)
     assert contents(earlier) == before | {blocked.name: b"a file"}
 
