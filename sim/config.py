@@ -206,6 +206,8 @@ def _sentence(error: ValidationError, where: str) -> str:
         scope = f"table [{table}]" if table else "the top level"
         near = get_close_matches(str(first["loc"][-1]), _keys(table), 1)
         hint = f"{near[0]} is the nearest; " if near else ""
+        if table and (variable := PREFIX + table.upper()) in os.environ:  # a whole table as JSON
+            where = f"{where} or the variable {variable}"
         return f"{where} sets {place}, which is no setting; {hint}{scope} knows {', '.join(_keys(table))}."
     message = first["msg"].removeprefix("Value error, ")
     source = f"(from {where}, HSTU_* or a flag)"

@@ -149,6 +149,13 @@ def test_variables_of_kubernetes_are_ignored(monkeypatch: pytest.MonkeyPatch, tm
     assert load(file(tmp_path, "")) == Settings()
 
 
+def test_a_table_as_json_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The file may have no such key."""
+    monkeypatch.setenv("HSTU_KAFKA", '{"sasl.password": "hunter2", "foo": 1}')
+    with pytest.raises(SimError, match=r"hstu\.toml or the variable HSTU_KAFKA sets kafka\.foo, which is no setting"):
+        load(file(tmp_path, ""))
+
+
 @pytest.mark.parametrize("variable", ["HSTU_SERVE_PORT", "HSTU_STREAM_METRICS_PORT", "HSTU_PORT"])
 def test_a_misspelt_variable_is_not_taken_for_one_of_kubernetes(
     variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
