@@ -1,9 +1,9 @@
 """metrics.jsonl: one JSON line for every window of targets, so that a run can be plotted while it runs.
 
 Several trainers may write to one file (train.metrics_file); each line has the trainer's name and its step. A trainer
-that continues from a checkpoint removes its own lines of later steps, and a line that a crash left incomplete, when it
-writes its first: one that is refused or ends before takes none out. That replaces the file, so every writer holds the
-lock beside it: otherwise a line that another trainer appends meanwhile would be lost.
+that continues from a checkpoint removes its own lines of later steps, and a line that a crash left incomplete, once it
+has learned: one that is refused takes none out. That replaces the file, so every writer holds the lock beside it:
+otherwise a line that another trainer appends meanwhile would be lost.
 """
 
 import errno
@@ -31,7 +31,7 @@ class MetricsLog:
     Args:
         path: The file; made when the first line is written.
         name: Name of the trainer.
-        step: Step from which the trainer continues, 0 at first; the first line takes the place of its own later ones.
+        step: Step from which the trainer continues, 0 at first; `begin` removes its own lines of later ones.
 
     Raises:
         ModelError: There is something that is no file of metrics.
@@ -41,7 +41,7 @@ class MetricsLog:
         self.path = path
         self.last_step = -1  # of this trainer's last line
         self._name, self._step = name, step
-        self._begun = False
+        self._begun = False  # and its own later lines are gone
         if not path.name:
             raise ModelError(f"The metrics file {str(path)!r} is no file; name one, such as metrics.jsonl.")
         try:
@@ -104,16 +104,33 @@ class MetricsLog:
         except OSError as error:
             raise self._unwritable(error) from error
 
+    def begin(self) -> None:
+        """Remove the lines that the trainer is to write again, the first time.
+
+        Raises:
+            ModelError: The file cannot be written.
+        """
+        if self._begun:
+            return
+        try:
+            if self.path.exists():
+                with self._lock:
+                    self._rewind()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._begun = True
+
     def append(self, entry: dict[str, Any]) -> None:
-        """Write one line; "name" and "step" must be among its keys."""
+        """Write one line, after `begin`; "name" and "step" must be among its keys.
+
+        Raises:
+            ModelError: The file cannot be written.
+        """
+        self.begin()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._lock:
-                if not self._begun and self.path.exists():
-                    self._rewind()
-                self._begun = True
-                with self.path.open("a+b", buffering=0) as file:
-                    _append(file, json.dumps(entry, allow_nan=False).encode() + b"\n")
+            with self._lock, self.path.open("a+b", buffering=0) as file:
+                _append(file, json.dumps(entry, allow_nan=False).encode() + b"\n")
         except OSError as error:
             raise self._unwritable(error) from error
         self.last_step = entry["step"]

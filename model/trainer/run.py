@@ -106,7 +106,9 @@ class Training:
             self._snapshots = SnapshotWriter(data_dir / "snapshots" / settings.name, settings, parent, now, clock)
             file = Path(settings.metrics_file) if settings.metrics_file else self.directory / "metrics.jsonl"
             refuse_in_the_way(file, (self.directory, data_dir / "snapshots" / settings.name))
-            self._lines = MetricsLog(file, settings.name, self.learner.counts["steps"])
+            steps = self.learner.counts["steps"]
+            inherits = (facts or {}).get("weights_from") or {"step": 0}
+            self._lines = MetricsLog(file, settings.name, steps if steps > inherits["step"] else 0)
             if settings.metrics_file:
                 self._lines.check_writable()
             if inherited:
@@ -235,6 +237,7 @@ class Training:
             self._diverged = True
             self._wait()  # for the checkpoint that is being written
             raise DivergedError(f"{error} {self._checkpoints.way_on()}") from error
+        self._lines.begin()
         self._report.note(taken, messages)
         self.inbox.batch.clear()
         self._failed = False
