@@ -28,7 +28,8 @@ from aiokafka.errors import KafkaError
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types import TP
 
-from stream.consumer.faust_driver import Assignor, Consumer, DrivenApp, NoTables, Scheduler, Schema
+from stream.consumer.faust_driver import Consumer, DrivenApp, NoTables
+from stream.consumer.faust_settings import Assignor, Scheduler, Schema
 from stream.consumer.instance_id import place_of
 from stream.consumer.log_filter import log_to_stderr
 from stream.consumer.owner import StateOwner
@@ -186,6 +187,7 @@ class BatchApp(DrivenApp):
     async def _on_revoked(self, app: Any, /, *about: Any, **_: Any) -> None:
         self.assigned = set()
         self.progress.clear()
+        self.moves += 2
         async with self.seeking:
             await self.or_fail(self.owner.revoked(about[0]))
 

@@ -128,13 +128,13 @@ def _kafka(settings: StoreCliSettings) -> "tuple[str, RefuseUnlike | None]":
 
 def _each(backups: "list[PartitionBackups]", do: "Callable[[PartitionBackups], tuple[str, bool]]") -> None:
     """Print what comes of each partition; a store or backup that cannot be used keeps the others from nothing."""
-    from stream.errors import FormatError, StoreError
+    from stream.errors import HstuError
 
     good = True
     for each in backups:
         try:
             line, done = do(each)
-        except (StoreError, FormatError) as error:
+        except HstuError as error:
             line, done = f"partition {each.number}: {error}", False
         print(line)
         good &= done

@@ -35,7 +35,7 @@ from typing import Final
 from stream.backup.manifest import File, Manifest, decode_manifest, encode_manifest, make_manifest
 from stream.backup.place import Place, digest_of
 from stream.errors import BackupError, DamagedError, FencedError, FormatError, StoreDamagedError, StoreError
-from stream.store.refusals import refuse_other_partition
+from stream.store.refusals import refuse_other_count, refuse_other_partition
 from stream.store.rocksdb import read_meta
 from stream.store.tables import damaged_tables
 
@@ -150,6 +150,7 @@ class PartitionBackups:
         if meta is None:
             return None
         refuse_other_partition(meta, self.number, checkpoint)
+        refuse_other_count(meta, self.number, self._partitions)
         if newest and newest.records >= sum(meta.offsets):
             return None
         if not self._epoch:

@@ -1,17 +1,17 @@
 """The only module that touches Faust's internals: makes it poll batches, seek to our offsets, and start at once.
 
-Public settings of Faust: Scheduler, Schema, Boot, NoTables, Assignor. Internals, each held by a test (of this module
-or of stream/transport.py) that fails if a new Faust changes it: in Consumer `perform_seek`, `_getmany`, `_new_offset`,
-`_add_gap`, `_committed_offset`, `_thread`, `_new_consumer_thread`; in ConsumerThread `_create_worker_consumer` and
-aiokafka's `commit`, `_fetch_max_wait_ms`, its fetcher's `MemoryRecords` and its client's `_conns`; in NoTables
-`_update_channels`, `recovery`; the part of a ConsumerRecord that a PollBatch has (progress.py); and
-`App._new_transport`, which brings Transport in.
+Its public settings are set in faust_settings.py; here are NoTables, one of them too, and internals, each held by a test
+(of this module or of stream/transport.py) that fails if a new Faust changes it: in Consumer `perform_seek`, `_getmany`,
+`_new_offset`, `_add_gap`, `_committed_offset`, `_thread`, `_new_consumer_thread`; in ConsumerThread
+`_create_worker_consumer` and aiokafka's `commit`, `_fetch_max_wait_ms`, its fetcher's `MemoryRecords` and its client's
+`_conns`; in NoTables `_update_channels`, `recovery`; the part of a ConsumerRecord that a PollBatch has (progress.py);
+and `App._new_transport`, which brings Transport in.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Final
@@ -20,13 +20,12 @@ import faust
 from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
-from faust.app.base import BootStrategy
-from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.threads import ServiceThread, WorkerThread
 
+from stream.consumer.faust_settings import Boot
 from stream.consumer.owner import StateOwner
 from stream.consumer.progress import PartitionProgress, PollBatch, Progress, TopicPartition, refuse_lost
 from stream.consumer.read_log import other_log
@@ -45,19 +44,14 @@ _STEP_S: Final = 0.25  # how late a poll may notice that a partition has been re
 _log = logging.getLogger("hstu.worker")
 
 
-class Boot(BootStrategy):
-    """What starts with an app: neither Faust's producer nor its web server."""
-
-    enable_kafka_producer = False
-    enable_web = False
-
-
 class DrivenApp(faust.App):
     """The app as the driver needs it: where consumption begins, what is assigned, and how it ends."""
 
     BootStrategy = Boot
     owner: StateOwner
     progress: Progress
+    moves = 0
+    """Counts what moves positions: two for each seek and each rebalance, so it is odd while one is being sought."""
     note = ""
     """Kept by Kafka with this member's committed offsets, for whoever asks who has a partition."""
 
@@ -81,37 +75,6 @@ class DrivenApp(faust.App):
 
     def _new_transport(self) -> Any:
         return Transport(self.conf.broker_consumer, self)
-
-
-class Assignor(PartitionAssignor):
-    """Faust's assignor (public setting PartitionAssignor), which leaves no member without its share of partitions.
-
-    With standbys, of which our apps have no use, it would: of four partitions 2, 2, 0. They cannot be turned off by
-    `table_standby_replicas`: at 0 Faust takes another assignor, which lets partition p have an owner for each topic.
-    """
-
-    def __init__(self, app: Any, replicas: int = 0) -> None:
-        super().__init__(app, replicas=0)
-
-
-class Scheduler:
-    """Faust's order of delivery (public setting ConsumerScheduler): batches as they were polled, whole."""
-
-    def iterate(self, batches: Mapping[TP, PollBatch]) -> Iterator[tuple[TP, PollBatch]]:
-        """Return what one poll brought."""
-        return iter(batches.items())
-
-
-class Schema(faust.Schema[Any, Any]):
-    """No codec: the value of a message is a PollBatch already."""
-
-    def loads_key(self, app: Any, message: Any, **options: Any) -> Any:
-        """Return the key as it is."""
-        return message.key
-
-    def loads_value(self, app: Any, message: Any, **options: Any) -> Any:
-        """Return the value as it is."""
-        return message.value
 
 
 class _DaemonThread(WorkerThread):
@@ -264,10 +227,16 @@ class Consumer(driver.Consumer):
             last = self.app.owner.last_read(tp.topic, tp.partition)
             if last is not None and last >= first[tp]:
                 seeks[tp] = known[tp] = last
-        await self.seek_wait(seeks)
-        if self.app.note:
-            await self._commit_note(wanted)
+        self.app.moves += 1
+        try:
+            await self.seek_wait(seeks)
+            if self.app.note:
+                await self._commit_note(wanted)
+        finally:
+            self.app.moves += 1
         for tp, offset in seeks.items():
+            if tp not in self.app.assigned:  # revoked meanwhile: the next assignment begins where Kafka says
+                continue
             self._committed_offset[tp] = offset or None  # Faust ignores acknowledgements below it
             self.app.progress.begin(tp, offset, end[tp], known.get(tp), wanted[tp] or 0)
             self.app.owner.begun(tp.topic, tp.partition, known.get(tp))
@@ -281,6 +250,7 @@ class Consumer(driver.Consumer):
     async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
         """Poll the partitions that may be polled now, and make a batch of each one's records.
 
+        What was polled while positions moved may lie before or behind them: it is dropped, and all are sought again.
         After a connection was lost nothing is handed on before all logs have been found unchanged: a broker that was
         killed may have lost the end of one, and have written it anew beyond what was read.
         """
@@ -291,15 +261,20 @@ class Consumer(driver.Consumer):
         if not ready:
             return {}
         wait_s = min(timeout, _STEP_S) if self.app.progress.paused else timeout
+        moves = self.app.moves
         polled = await super()._getmany({TP(*tp) for tp in ready}, wait_s)
         if self._reconnected():
             self._in_doubt = True
             self.app.owner.doubted()
             return {}
-        await self._pass_over([TP(*tp) for tp in ready if tp not in polled])
-        return {TP(*tp): await self._batch(tp, records) for tp, records in polled.items() if tp in self.app.progress}
+        if moves % 2 or moves != self.app.moves:
+            self._in_doubt = bool(polled)
+            return {}
+        found = [(TP(*tp), self.app.progress[tp], records) for tp, records in polled.items()]
+        await self._pass_over([TP(*tp) for tp in ready if tp not in polled], moves)
+        return {tp: await self._batch(tp, progress, records) for tp, progress, records in found}
 
-    async def _pass_over(self, silent: Iterable[TP]) -> None:
+    async def _pass_over(self, silent: Iterable[TP], moves: int) -> None:
         """Note where logs that have brought nothing were read on: over ends of transactions, and what was aborted.
 
         A client whose position Kafka has deleted moves by itself as well, to the log's beginning: that is refused.
@@ -311,7 +286,7 @@ class Consumer(driver.Consumer):
             try:
                 position = await self.position(tp) or 0
                 first = await self.earliest_offsets(tp) if progress.polled < position else {}
-                if first and progress is self.app.progress.get(tp):
+                if first and moves == self.app.moves:
                     self._refuse_gap(tp, progress, first[tp], position)
                     self.app.owner.passed(tp.topic, tp.partition, position)
                     progress.pass_over(position)
@@ -347,17 +322,17 @@ class Consumer(driver.Consumer):
                 partitions = self.app.assigned & self.assignment() - self.locked
                 await asyncio.wait_for(self._seek_as_wanted(partitions), _FRESH_S)
                 self._in_doubt = False
-            except (KafkaError, TimeoutError):
+            except (KafkaError, TimeoutError, StoreBusyError):
                 await asyncio.sleep(_STEP_S)
             except Exception as error:
                 self.app.fail(error)
 
-    async def _batch(self, partition: TopicPartition, records: Sequence[Any]) -> PollBatch:
-        progress = self.app.progress[partition]
+    async def _batch(self, tp: TP, progress: PartitionProgress, records: Sequence[Any]) -> PollBatch:
         if records[0].offset != progress.polled:  # compacted, transactional, or lost?
             try:
-                first = await self.earliest_offsets(TP(*partition))
-                self._refuse_gap(partition, progress, min(first.values()), records[0].offset)
+                first = await self.earliest_offsets(tp)
+                if progress is self.app.progress.get(tp):  # of a batch that is void nothing is known
+                    self._refuse_gap(tp, progress, first[tp], records[0].offset)
             except HstuError as error:
                 self.app.fail(error)
         progress.known = None

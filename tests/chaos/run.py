@@ -16,6 +16,7 @@ from tests.chaos.schedule import Fault
 
 _END_S = 1800.0  # much is left to learn on a busy machine
 _WORKERS = 2
+_NEVER = ("Traceback", "holds another record", "begins at offset", "ends at offset")  # but where it must be refused
 
 
 def run(
@@ -45,6 +46,7 @@ def run(
         ends = _close(system)
     verdict.wrong += ends
     verdict.wrong += [f"left behind: {line}" for line in orphans(folder)]
+    verdict.wrong += [f"wrongly ended by itself: {line}" for line in system.ends if any(map(line.__contains__, _NEVER))]
     done = Run(profile, seed, time.monotonic() - begun, outcomes, verdict)
     for line in system.ends:
         say(f"ended by itself: {line}")

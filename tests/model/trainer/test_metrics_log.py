@@ -14,6 +14,7 @@ import pytest
 
 from model.errors import ModelError
 from model.trainer.metrics_log import MetricsLog
+from tests.runs import run, start
 
 
 def steps(path: Path) -> list[tuple[str, int]]:
@@ -282,3 +283,16 @@ def test_a_file_keeps_its_mode(tmp_path: Path) -> None:
     write(log, "a", 3)
     assert steps(path) == [("a", 1), ("a", 3)]
     assert path.stat().st_mode & 0o777 == 0o664
+
+
+def test_lines_of_a_run_before_go_once_another_has_learned(tmp_path: Path) -> None:
+    """Of the same name in one file: stopped before its first line it goes on behind none that is not its own."""
+    file = str(tmp_path / "metrics.jsonl")
+    run(start(tmp_path / "first", metrics_file=file, window_targets=20)).close()
+    before = Path(file).read_bytes()
+    begun = start(tmp_path / "second", metrics_file=file, window_targets=10_000)
+    assert Path(file).read_bytes() == before
+    run(begun, after_step=lambda step: step == 6).close()
+    assert Path(file).read_bytes() == b""
+    run(start(tmp_path / "second", metrics_file=file, window_targets=10_000)).close()
+    assert [json.loads(line)["step"] for line in Path(file).read_text().splitlines()] == [10]

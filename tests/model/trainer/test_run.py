@@ -1,4 +1,3 @@
-import json
 import os
 import shutil
 import signal
@@ -71,19 +70,6 @@ def test_a_metrics_file_that_is_refused_keeps_its_lines(tmp_path: Path, monkeypa
     with pytest.raises(ModelError, match="cannot be written"):
         start(tmp_path, metrics_file=str(file))
     assert file.read_bytes() == before
-
-
-def test_lines_of_a_run_before_go_once_another_has_learned(tmp_path: Path) -> None:
-    """Of the same name in one file: stopped before its first line it goes on behind none that is not its own."""
-    file = str(tmp_path / "metrics.jsonl")
-    run(start(tmp_path / "first", metrics_file=file, window_targets=20)).close()
-    before = Path(file).read_bytes()
-    begun = start(tmp_path / "second", metrics_file=file, window_targets=10_000)
-    assert Path(file).read_bytes() == before
-    run(begun, after_step=lambda step: step == 6).close()
-    assert Path(file).read_bytes() == b""
-    run(start(tmp_path / "second", metrics_file=file, window_targets=10_000)).close()
-    assert [json.loads(line)["step"] for line in Path(file).read_text().splitlines()] == [10]
 
 
 def test_a_run_leaves_a_farewell(tmp_path: Path) -> None:

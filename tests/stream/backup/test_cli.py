@@ -113,6 +113,18 @@ def test_a_store_that_cannot_be_used_keeps_no_other_one_from_its_backup(
     assert restored.output.splitlines()[2].startswith("partition 2: no backup that is whole and has read more")
 
 
+def test_a_store_of_another_number_of_partitions_is_not_backed_up(tmp_path: Path) -> None:
+    """Its backup would be refused afterwards, and keep others from being made."""
+    settings, url = SETTINGS.model_copy(update={"partitions": 3}), tmp_path / "backups"
+    with closing(open_store(partition_path(tmp_path, 0))) as store:
+        Partition(store, 0, settings).handle(SourceTopic.ACTIONS, LOG[SourceTopic.ACTIONS][:9])
+    done = hstu(tmp_path, "backup", "--url", str(url))
+    assert done.output.startswith(
+        "partition 0: The store of partition 0 was made for 3 partitions, but the settings say 1"
+    )
+    assert (done.exit_code, [path for path in url.rglob("*") if path.is_file()]) == (1, [])
+
+
 def test_what_lies_in_a_stores_place_is_named(tmp_path: Path) -> None:
     """An empty folder is no store, and becomes none; a file, or a folder of another partition, stops no other one."""
     settings, url = SETTINGS.model_copy(update={"partitions": 3}), ("--url", str(tmp_path / "backups"))

@@ -80,7 +80,8 @@ def test_a_store_or_a_place_of_another_log_is_refused(
     refused = hstu(tmp_path / "theirs", *by_hand, settings=settings)
     assert f"The store {partition_path(tmp_path / 'theirs', 0)} is of another log than Kafka has" in refused.output
     unnamed = hstu(tmp_path / "theirs", "backup", "--url", str(url), settings=settings)
-    assert "are of the Kafka whose cluster id is" in str(unnamed.exception)
+    assert (f"partition 0: The backups in {url}" in unnamed.output, unnamed.exit_code) == (True, 1)
+    assert "are of the Kafka whose cluster id is" in unnamed.output
     assert set(url.rglob("*")) == files
     for cluster in ("", "theirs"):
         place = tmp_path / f"of-{cluster}"

@@ -10,7 +10,7 @@ import pytest
 from faust.types import TP
 
 from stream import transport
-from stream.consumer import faust_driver
+from stream.consumer import faust_driver, faust_settings
 from stream.errors import BrokerError, StoreBusyError
 from stream.kafka.connection import Kafka
 from stream.operations.records import read_topic
@@ -72,7 +72,7 @@ def test_a_batch_that_faust_drops_ends_the_app(
     def lossy(self: Any, batches: Any) -> Iterator[Any]:
         return iter(()) if next(polls) == 1 else iter(batches.items())
 
-    monkeypatch.setattr(faust_driver.Scheduler, "iterate", lossy)
+    monkeypatch.setattr(faust_settings.Scheduler, "iterate", lossy)
     with pytest.raises(BrokerError, match="were lost between Kafka and the handler"):
         consume(topic, 600, poll_records=50)
 
