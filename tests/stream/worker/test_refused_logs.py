@@ -34,15 +34,21 @@ async def write(bootstrap: str, settings: StreamSettings, users: str, count: int
     )
 
 
-async def read_up_to(bootstrap: str, settings: StreamSettings, data_dir: Path, events: int) -> None:
-    """Run a worker until its store has taken so many events."""
+async def read_up_to(
+    bootstrap: str, settings: StreamSettings, data_dir: Path, events: int, sends: Sequence[str] = ()
+) -> None:
+    """Run a worker until its store has taken so many events, and there is something in the topics that it sends to."""
     with WorkerProcess(settings, data_dir, bootstrap) as worker:
 
         def taken() -> bool:
             counts = worker.metrics().get("hstu_events_total", {})
             return counts.get('partition="0",source="actions"', 0) >= events
 
+        async def sent() -> bool:
+            return not sends or all((await ends(bootstrap, sends)).values())
+
         await until(taken, f"{events} events")
+        await until(sent, f"records in {sends}")
         assert worker.stop() == 0, worker.says
 
 
@@ -85,8 +91,7 @@ def test_a_store_of_another_log_writes_nothing_into_this_one(
         beats = [(0, b"u", wire({"watermark": START_MS + 60_000}), 0)]
         for source in ("impressions", "attributes"):
             await fill(bootstrap, settings.topic_prefix + source, beats, headers=REPLAYED)
-        await read_up_to(bootstrap, settings, tmp_path, 30)
-        assert (await ends(bootstrap, [settings.topic_prefix + "examples"]))[settings.topic_prefix + "examples"]
+        await read_up_to(bootstrap, settings, tmp_path, 30, [settings.topic_prefix + "examples"])
         for source in ("impressions", "attributes") if others else ():
             await write(bootstrap, wrong, "other", others)
             await fill(bootstrap, wrong.topic_prefix + source, beats[:others], headers=[("hstu-replay", b"1")])
