@@ -310,6 +310,7 @@ async def _serve(app: BatchApp) -> None:
             await asyncio.wait_for(app.stop(), _STOP_S)
         except TimeoutError:
             _log.warning("Kafka has not let this process leave its group for %g s; it ends all the same.", _STOP_S)
+            app.abandon()
     finally:
         for task in tasks:
             task.cancel()

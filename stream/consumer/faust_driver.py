@@ -5,7 +5,7 @@ Its public settings are set in faust_settings.py; here are NoTables, one of them
 `_new_offset`, `_add_gap`, `_committed_offset`, `_thread`, `_new_consumer_thread`; in ConsumerThread
 `_create_worker_consumer` and aiokafka's `commit`, `_fetch_max_wait_ms`, its fetcher's `MemoryRecords` and its client's
 `_conns`; in NoTables `_update_channels`, `recovery`; the part of a ConsumerRecord that a PollBatch has (progress.py);
-and `App._new_transport`, which brings Transport in.
+and `App._new_transport`, which brings Transport in; supervisors' `_stopped_set`.
 """
 
 import asyncio
@@ -72,6 +72,12 @@ class DrivenApp(faust.App):
         """End the app cleanly."""
         self.progress.close()
         self.done.set()
+
+    def abandon(self) -> None:
+        """Let no agent be started again: Faust's supervisors would, once their agents are cancelled, and never end."""
+        for agent in self.agents.values():
+            if agent.supervisor:
+                agent.supervisor._stopped_set()
 
     def _new_transport(self) -> Any:
         return Transport(self.conf.broker_consumer, self)

@@ -38,6 +38,9 @@ def test_faust_is_as_the_driver_expects(bootstrap: str, topic: str, tmp_path: Pa
             consumer._committed_offset[TP(topic, 0)] = 10**6
             await consumer.perform_seek()
             assert consumer._committed_offset[TP(topic, 0)] == 300
+            supervisors: list[Any] = [agent.supervisor for agent in handled.app.agents.values()]
+            assert all(callable(each._stopped_set) for each in supervisors)
+            assert supervisors
             return True
 
         await handled.until(sought_again, "all records")
