@@ -241,7 +241,7 @@ class Consumer(driver.Consumer):
         finally:
             self.app.moves += 1
         for tp, offset in seeks.items():
-            if tp not in self.app.assigned:  # revoked meanwhile: the next assignment begins where Kafka says
+            if tp not in self.app.assigned:  # revoked meanwhile; begun here, it would live on in the next assignment
                 continue
             self._committed_offset[tp] = offset or None  # Faust ignores acknowledgements below it
             self.app.progress.begin(tp, offset, end[tp], known.get(tp), wanted[tp] or 0)
