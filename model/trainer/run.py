@@ -29,6 +29,7 @@ from model.learning.learner import Learner
 from model.learning.on_ranks import LeadingLearner
 from model.storage.background import POSSIBLE, Background
 from model.storage.checkpoint import free_name
+from model.storage.snapshot import list_snapshots
 from model.trainer.checkpointer import Checkpointer, SnapshotWriter, deciding_settings
 from model.trainer.inbox import Inbox
 from model.trainer.merge import Naming
@@ -107,8 +108,11 @@ class Training:
             file = Path(settings.metrics_file) if settings.metrics_file else self.directory / "metrics.jsonl"
             refuse_in_the_way(file, (self.directory, data_dir / "snapshots" / settings.name))
             steps = self.learner.counts["steps"]
-            inherits = (facts or {}).get("weights_from") or {"step": 0}
-            self._lines = MetricsLog(file, settings.name, steps if steps > inherits["step"] else 0)
+            self._first_step = ((facts or {}).get("weights_from") or {"step": 0})["step"]  # of what it began with
+            self._lines = MetricsLog(file, settings.name, steps if steps > self._first_step else 0)
+            snapshots = list_snapshots(data_dir / "snapshots" / settings.name)
+            if steps > self._first_step and not any(snapshot.step >= steps for snapshot in snapshots):
+                self._snapshots.learned()  # by the process before, which wrote none of it
             if settings.metrics_file:
                 self._lines.check_writable()
             if inherited:
@@ -297,7 +301,7 @@ class Training:
         """Write the last line, snapshot and checkpoint, once."""
         self._wait()
         steps = self.learner.counts["steps"]
-        if self._checkpoints.schedule.stale and steps and self._lines.last_step < steps:
+        if steps > self._first_step and self._lines.last_step < steps:
             self._lines.append(self._report.line())
         if self._snapshots.schedule.stale and steps:
             self.snapshot()

@@ -64,4 +64,7 @@ class ReplayOptions:
         if self.direct and RateLimit(speed).limited:
             raise SimError("--direct always runs at full speed; remove --speed.")
         if not self.direct and (self.attention or self.metrics):
-            raise SimError("--attention and --metrics belong to --direct; into Kafka, give them to hstu train.")
+            raise SimError(
+                "--attention and --metrics belong to --direct; into Kafka, give hstu train --attention, and "
+                "train.metrics_file by hstu.toml."
+            )

@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -19,9 +20,9 @@ from model.storage.delta_log import State, next_state
 from model.storage.patch import state_digest
 from model.storage.snapshot import list_snapshots, load_snapshot
 from model.trainer.checkpointer import Schedule, deciding_settings, refuse_other_settings
-from stream.example import DEFAULT_BOUNDS, TimeBounds
-from tests.factories import START_MS
-from tests.runs import LOGS, MODEL, TRAIN, run, start
+from stream.example import DEFAULT_BOUNDS, Heartbeat, TimeBounds, encode_heartbeat
+from tests.factories import GAP_MS, START_MS, Record
+from tests.runs import LOGS, MODEL, TRAIN, lines, run, start
 
 # Every setting of [train] is here or is marked MayChange in model/config.py, so that a new one has to say which it is.
 DECIDING = {
@@ -230,6 +231,31 @@ def test_checkpoints_and_snapshots_follow_the_wall_clock(tmp_path: Path) -> None
     assert [manifest.parent for manifest in manifests] == ["", manifests[0].id]
     assert len(list((tmp_path / "train" / "silu").glob("cut-*"))) == 2
     assert training.report["tokens_per_s"] > 0
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_what_was_learned_before_the_end_was_read_has_a_last_line_and_snapshot(
+    tmp_path: Path, stopped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by a process that only reads the end, and where a checkpoint was due just behind the last micro-batch."""
+    after_all = START_MS + 75 * GAP_MS
+    logs = []
+    for p, log in enumerate(LOGS):
+        heartbeat, end = encode_heartbeat(Heartbeat(p, after_all, 75)), replace(log[-1], offset=len(log))
+        logs.append([*log[:-1], Record(len(log) - 1, None, heartbeat), end])
+    monkeypatch.setattr("tests.runs.LOGS", logs)
+    settings = {"batch_examples": 25, "window_targets": 10_000, "checkpoint_s": 1e9 if stopped else 0.0}
+    training = start(tmp_path, items=False, **settings)
+    if stopped:
+        run(training, items=False, chunk=1, after_step=lambda step: step == 3)
+        assert not training.ended
+        training.close()
+        training = start(tmp_path, items=False, **settings)
+    run(training, items=False, chunk=1).close()
+    assert lines(tmp_path)[-1]["step"] == 3
+    assert [manifest.step for manifest in list_snapshots(tmp_path / "snapshots" / "silu")] == [3]
+    run(start(tmp_path, items=False, **settings), items=False).close()
+    assert [line["step"] for line in lines(tmp_path)].count(3) == 1
 
 
 def test_the_snapshot_holds_the_model_that_trained(tmp_path: Path) -> None:
