@@ -17,7 +17,7 @@ import logging
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -57,13 +57,16 @@ __all__ = [
     "more_partitions",
     "other_member",
     "place_of",
+    "run",
     "serve",
 ]
 
-OPEN_S: Final = 30.0  # how long an owner may take to open its state; Faust gives up a start after 60 s without a word
+_ANSWER_S: Final = 60.0  # for Kafka to answer, and for members to join a rebalance
 _BOOT_S: Final = 5.0
 _ASK_S: Final = 10.0
-_STOP_S: Final = 50.0  # for the current batch and leaving the group; less than a supervisor waits
+_STOP_S: Final = 40.0  # for the current batch and leaving the group; with the rest less than a supervisor waits
+_LEFT_S: Final = 5.0  # for what a run leaves behind
+_AGAIN_S: Final = 0.25
 _LOOK_S: Final = 1.0
 _ENDS_S: Final = 2.0  # between two questions where the logs end
 _KNOWN_S: Final = 10.0  # after which an answer says nothing of now
@@ -251,8 +254,8 @@ def make_batch_app(
         broker_session_timeout=session_timeout_s,
         consumer_group_instance_id=instance_id or None,
         broker_heartbeat_interval=min(1.0, session_timeout_s / 6),
-        broker_rebalance_timeout=2 * OPEN_S,
-        broker_request_timeout=2 * OPEN_S,
+        broker_rebalance_timeout=_ANSWER_S,
+        broker_request_timeout=_ANSWER_S,
         broker_commit_livelock_soft_timeout=86_400.0,
         stream_processing_timeout=86_400.0,
     )
@@ -306,11 +309,7 @@ async def _serve(app: BatchApp) -> None:
             await asyncio.wait(beside)  # a step of the training, as long as it takes
         with suppress(TimeoutError):  # Faust cannot be stopped while its parts are still being started
             await asyncio.wait_for(app.booted.wait(), _BOOT_S)
-        try:
-            await asyncio.wait_for(app.stop(), _STOP_S)
-        except TimeoutError:
-            _log.warning("Kafka has not let this process leave its group for %g s; it ends all the same.", _STOP_S)
-            app.abandon()
+        await _stop(app)
     finally:
         for task in tasks:
             task.cancel()
@@ -318,6 +317,41 @@ async def _serve(app: BatchApp) -> None:
         shutil.rmtree(app.conf.datadir, ignore_errors=True)
     if app.error:
         raise app.error
+
+
+async def _stop(app: BatchApp) -> None:
+    stopping = asyncio.create_task(app.stop())
+    await asyncio.wait({stopping}, timeout=_STOP_S)
+    if stopping.done():
+        await stopping
+        return
+    _log.warning("Kafka has not let this process leave its group for %g s; it ends all the same.", _STOP_S)
+    app.abandon()
+    for parts in ("faust", "mode"):  # nobody needs to know how each of them ends
+        logging.getLogger(parts).setLevel(logging.CRITICAL + 1)
+    stopping.cancel()  # not waited for: Faust's parts pass over a cancellation, and stop the next one
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a process that serves an app to its end, as asyncio.run does, which would wait for what Faust leaves behind.
+
+    That is cancelled again and again for a while, and then left: while Kafka is silent nothing that waits for it ends.
+
+    Raises:
+        Exception: What `main` raises.
+    """
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(main)
+    finally:
+        end_s = time.monotonic() + _LEFT_S
+        while (left := asyncio.all_tasks(loop)) and time.monotonic() < end_s:
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(left, timeout=_AGAIN_S))
+        loop.set_exception_handler(lambda *_: None)  # tasks that are left
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
 
 
 @contextmanager

@@ -36,6 +36,7 @@ from stream.transport import (
     more_partitions,
     other_member,
     place_of,
+    run,
     serve,
 )
 
@@ -113,7 +114,7 @@ def run_trainer(
         try:
             instance_id = _instance_id(training.directory, names)
             trainer = Trainer(training, thread, names, until_end=until_end, live=live, instance_id=instance_id)
-            asyncio.run(trainer.run(kafka, group))
+            run(trainer.run(kafka, group))
         finally:
             thread.submit(training.close).result()
 

@@ -4,8 +4,8 @@ Its public settings are set in faust_settings.py; here are NoTables, one of them
 (of this module or of stream/transport.py) that fails if a new Faust changes it: in Consumer `perform_seek`, `_getmany`,
 `_new_offset`, `_add_gap`, `_committed_offset`, `_thread`, `_new_consumer_thread`; in ConsumerThread
 `_create_worker_consumer` and aiokafka's `commit`, `_fetch_max_wait_ms`, its fetcher's `MemoryRecords` and its client's
-`_conns`; in NoTables `_update_channels`, `recovery`; the part of a ConsumerRecord that a PollBatch has (progress.py);
-and `App._new_transport`, which brings Transport in; supervisors' `_stopped_set`.
+`_conns`; in NoTables `_update_channels`, `recovery`, and its `_wait`; the part of a ConsumerRecord that a PollBatch has
+(progress.py); and `App._new_transport`, which brings Transport in; supervisors' `_stopped_set`.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.threads import ServiceThread, WorkerThread
@@ -367,10 +368,27 @@ class Transport(driver.Transport):
     Consumer = Consumer
 
 
+class Unhurried(Recovery):
+    """What seeks after each rebalance, as long as it takes: of a time limit Faust never recovers, and says nothing.
+
+    Opening a store may take longer, and Kafka's client gives up by itself, with an error.
+    """
+
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:
+        await super()._wait(coro)
+
+
 class NoTables(TableManager):
     """Faust's tables (public setting TableManager), without the second it waits for some to be declared."""
 
     app: DrivenApp
+
+    @property
+    def recovery(self) -> Recovery:
+        """What seeks after each rebalance."""
+        if self._recovery is None:
+            self._recovery = Unhurried(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
 
     async def on_start(self) -> None:
         """Start at once; it is the last of Faust's parts to start."""

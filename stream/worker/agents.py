@@ -12,6 +12,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +37,7 @@ from stream.peers.address import Address, read_peer_token
 from stream.peers.sequence_service import PATH, SequenceService
 from stream.schema.topics import ALL, DEAD_LETTERS, EVENTS, EXAMPLES, ITEMS, SourceTopic
 from stream.store.reader import SequenceReader
-from stream.transport import BatchApp, Record, log_to_stderr, make_batch_app, serve
+from stream.transport import BatchApp, Record, log_to_stderr, make_batch_app, run, serve
 from stream.worker.furthest_partition import FurthestPartition
 from stream.worker.left_stores import LOOK_S, LeftStores
 from stream.worker.partitions import AssignedPartition, AssignedPartitions
@@ -46,6 +47,7 @@ from stream.worker.silent_topics import SilentTopics
 
 _TICK_S: Final = 1.0
 _ASK_S: Final = 10.0  # for Kafka's id
+_CLOSE_S: Final = 5.0  # for each client beside the app's
 _CREATE_TIME: Final = 0  # Kafka's timestamp_type; 1 is LogAppendTime
 _WAITING_EVENTS: Final = 20_000  # of a partition; above this, sources that run ahead are not polled
 _log = logging.getLogger("hstu.worker")
@@ -74,7 +76,7 @@ def run_worker(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: str
     items = count_partitions(kafka, [settings.topic_prefix + ITEMS])
     given = settings.instance_id
     with lease_named(data_dir / SEATS, given) if given else lease_free(data_dir / SEATS, name) as instance:
-        asyncio.run(_work(settings, data_dir, kafka, instance.name, sum(items.values())))
+        run(_work(settings, data_dir, kafka, instance.name, sum(items.values())))
 
 
 async def _work(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: str, items_partitions: int) -> None:
@@ -105,8 +107,9 @@ async def _work(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: st
     except KafkaError as error:
         raise BrokerError(f"Kafka at {kafka} failed: {reason(error)}; see that it runs, and start again.") from None
     finally:
-        await furthest.stop()
-        await producer.stop()
+        for client in (furthest, producer):
+            with suppress(TimeoutError):  # of records that Kafka has not acknowledged; they are sent again
+                await asyncio.wait_for(client.stop(), _CLOSE_S)
 
 
 class _Worker:

@@ -178,3 +178,24 @@ def test_a_seek_before_stores_are_free_waits_for_them(bootstrap: str, topic: str
         await overlap.whole(busy)
 
     asyncio.run(run())
+
+
+def test_a_seek_may_take_longer_than_a_request(bootstrap: str, topic: str, tmp_path: Path) -> None:
+    """As where a store opens slowly or Kafka hangs: Faust would never let consumption begin, nor seek again."""
+
+    async def run() -> None:
+        overlap = Overlap(bootstrap, topic, tmp_path)
+        opened = overlap.notebook.open
+
+        async def hurry(sender: Any, *given: Any, **named: Any) -> None:
+            overlap.app.conf._broker_request_timeout = 0.1
+
+        async def open_slowly(place: str, partition: int) -> int | None:
+            await asyncio.sleep(0.5)
+            return await opened(place, partition)
+
+        overlap.app.on_partitions_assigned.connect(hurry, weak=False)
+        overlap.notebook.open = open_slowly  # type: ignore[method-assign]
+        await overlap.whole(overlap.more)
+
+    asyncio.run(run())

@@ -168,8 +168,12 @@ def test_a_port_that_is_bound_without_a_listener_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_node_that_hangs_holds_up_no_worker_that_ends(node: Broker, tmp_path: Path) -> None:
-    """It waits for Kafka for a while and ends: its stores are closed, and no thread keeps it alive."""
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_node_that_hangs_holds_up_no_worker_that_ends(node: Broker, tmp_path: Path, busy: bool) -> None:
+    """It waits for Kafka for a while and ends: its stores are closed, and no thread keeps it alive.
+
+    Nor do records on their way, which would be tried for ever, nor what Faust stops one after the other.
+    """
     node.start()
     create_topics(Kafka(node.bootstrap), SETTINGS)
     code, log = "import stream.transport as t, sim.main; t._STOP_S = 2.0; sim.main.main()", tmp_path / "worker.log"
@@ -179,11 +183,18 @@ def test_a_node_that_hangs_holds_up_no_worker_that_ends(node: Broker, tmp_path: 
         worker = subprocess.Popen([sys.executable, "-c", code, "worker"], env=environment, stderr=file)
     try:
         wait_until(lambda: "Partition 0 is ours" in log.read_text())
+        producer = KafkaProducer(bootstrap_servers=node.bootstrap, linger_ms=0)
+        for number in range(400 if busy else 0):
+            producer.send("actions", b"no event", partition=0)
+            if number == 200:
+                os.kill(node.pid, signal.SIGSTOP)
+            time.sleep(0.01)
         os.kill(node.pid, signal.SIGSTOP)
         worker.terminate()
         assert worker.wait(20) == 0, log.read_text()
     finally:
         worker.kill()
         os.kill(node.pid, signal.SIGCONT)
+        producer.close(5)
     assert "has ended; its partitions are free for others" in log.read_text()
     assert "Traceback" not in log.read_text()
