@@ -165,8 +165,10 @@ class BatchApp(DrivenApp):
         end = self._log_end(partition)
         if end is None or partition in self.progress.paused or self.progress[partition].in_flight:
             return False
-        position = await self.consumer.position(TP(*partition))  # beyond `handled` where transactions left markers
-        return position is not None and position >= end
+        with suppress(KafkaError):  # revoked meanwhile
+            position = await self.consumer.position(TP(*partition))  # beyond `handled` where transactions left markers
+            return position is not None and position >= end
+        return False
 
     def _log_end(self, partition: TopicPartition) -> int | None:
         return cast(Consumer, self.consumer).log_end(partition) if partition in self.progress else None
@@ -336,9 +338,6 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a process that serves an app to its end, as asyncio.run does, which would wait for what Faust leaves behind.
 
     That is cancelled again and again for a while, and then left: while Kafka is silent nothing that waits for it ends.
-
-    Raises:
-        Exception: What `main` raises.
     """
     loop = asyncio.new_event_loop()
     try:

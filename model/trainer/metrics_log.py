@@ -20,6 +20,7 @@ from model.errors import ModelError
 from model.storage.durable import replace_file
 from model.storage.locks import lock_file
 
+DEFAULT_NAME: Final = "metrics.jsonl"  # in the trainer's folder
 _BEGINNING: Final = b'{"wall_s": '  # of a line (report.py)
 _ROOM_BYTES: Final = 1 << 18  # more than a line has
 _NO_FILES: Final = ("/proc/", "/dev/fd/", "/dev/std")  # what is open already, which would be replaced under its owner
@@ -144,7 +145,7 @@ class MetricsLog:
 
 
 def refuse_in_the_way(file: Path, folders: Iterable[Path]) -> None:
-    """Refuse a metrics file in the place of a folder that a trainer makes, or of one above it.
+    """Refuse a metrics file in the place of a folder that a trainer makes, of one above it, or of what it keeps there.
 
     Raises:
         ModelError: It is.
@@ -152,10 +153,11 @@ def refuse_in_the_way(file: Path, folders: Iterable[Path]) -> None:
     target = Path(os.path.realpath(file))
     for folder in folders:
         whole = Path(os.path.realpath(folder))
-        if target == whole or target in whole.parents:
+        within = whole in target.parents and target != whole / DEFAULT_NAME
+        if within or target == whole or target in whole.parents:
+            where = f"within the folder {folder}" if within else f"where the folder {folder} goes"
             raise ModelError(
-                f"The metrics file {file} would be where the folder {folder} goes; name another by train.metrics_file "
-                "(--metrics)."
+                f"The metrics file {file} would be {where}; name another by train.metrics_file (--metrics)."
             )
 
 

@@ -33,7 +33,7 @@ from model.storage.snapshot import list_snapshots
 from model.trainer.checkpointer import Checkpointer, SnapshotWriter, deciding_settings
 from model.trainer.inbox import Inbox
 from model.trainer.merge import Naming
-from model.trainer.metrics_log import MetricsLog, refuse_in_the_way
+from model.trainer.metrics_log import DEFAULT_NAME, MetricsLog, refuse_in_the_way
 from model.trainer.report import RunReport
 from stream.example import DEFAULT_BOUNDS, TimeBounds
 
@@ -105,7 +105,7 @@ class Training:
             self._report = RunReport(settings.name, self.learner, self.inbox, now, clock, facts)
             parent = facts.get("parent", "") if facts else ""
             self._snapshots = SnapshotWriter(data_dir / "snapshots" / settings.name, settings, parent, now, clock)
-            file = Path(settings.metrics_file) if settings.metrics_file else self.directory / "metrics.jsonl"
+            file = Path(settings.metrics_file) if settings.metrics_file else self.directory / DEFAULT_NAME
             refuse_in_the_way(file, (self.directory, data_dir / "snapshots" / settings.name))
             steps = self.learner.counts["steps"]
             self._first_step = ((facts or {}).get("weights_from") or {"step": 0})["step"]  # of what it began with

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import faust
 from aiokafka.consumer import fetcher
@@ -150,8 +150,7 @@ class Consumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         """Seek all assigned partitions; called after a rebalance, and by polls during one (idempotent)."""
-        self.locked = set(self.app.assigned)
-        await self._seek_locked()
+        await self._seek_locked(of_all=True)
         if self.locked and (self.waiting is None or self.waiting.done()):
             self.waiting = self.add_future(self._wait_for_locked())
 
@@ -161,10 +160,10 @@ class Consumer(driver.Consumer):
             await asyncio.sleep(_LOCKED_S)
             await self._seek_locked()
 
-    async def _seek_locked(self) -> None:
+    async def _seek_locked(self, *, of_all: bool = False) -> None:
         async with self.app.seeking:
             try:
-                partitions = self.locked & self.app.assigned & self.assignment()
+                partitions = self.app.assigned & self.assignment() & (self.app.assigned if of_all else self.locked)
                 self.locked = {tp for tp in sorted(partitions) if not await self._is_open(tp)}
                 await self._seek_as_wanted(partitions - self.locked)
                 self.app.progress.resume(())
@@ -216,8 +215,7 @@ class Consumer(driver.Consumer):
     def last_end(self, tp: TopicPartition) -> int | None:
         """Return the same as the last fetch said it, however long ago, None before the first."""
         client = self._thread._ensure_consumer()
-        end: int | None = client.highwater(tp) if tp in client.assignment() else None
-        return end
+        return cast(int | None, client.highwater(tp) if tp in client.assignment() else None)
 
     async def _seek_as_wanted(self, partitions: set[TP]) -> None:
         if not partitions:
@@ -279,7 +277,11 @@ class Consumer(driver.Consumer):
             return {}
         found = [(TP(*tp), self.app.progress[tp], records) for tp, records in polled.items()]
         await self._pass_over([TP(*tp) for tp in ready if tp not in polled], moves)
-        batches = {tp: await self._batch(tp, progress, records) for tp, progress, records in found}
+        try:
+            batches = {tp: await self._batch(tp, progress, records) for tp, progress, records in found}
+        except (KafkaError, TimeoutError):  # it does not say where a log begins
+            self._in_doubt = True
+            return {}
         if moves != self.app.moves:  # Faust would take their offsets for those read since
             self._in_doubt = True
             return {}

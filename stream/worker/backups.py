@@ -98,7 +98,7 @@ class WorkerStores:
         task = self._opening[number]
         await asyncio.wait({task}, timeout=_QUICK_S if new else 0)
         if not task.done():
-            raise StoreBusyError(f"The store {path} is being restored from {self._root.url}.")
+            raise StoreBusyError(f"The store {path} is being compared with its backups, or restored: {self._root.url}.")
         del self._opening[number]
         try:
             return task.result()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from model.errors import ModelError
-from model.trainer.metrics_log import MetricsLog
+from model.trainer.metrics_log import DEFAULT_NAME, MetricsLog, refuse_in_the_way
 from tests.runs import run, start
 
 
@@ -296,3 +296,13 @@ def test_lines_of_a_run_before_go_once_another_has_learned(tmp_path: Path) -> No
     assert Path(file).read_bytes() == b""
     run(start(tmp_path / "second", metrics_file=file, window_targets=10_000)).close()
     assert [json.loads(line)["step"] for line in Path(file).read_text().splitlines()] == [10]
+
+
+@pytest.mark.parametrize("place", ["", "train", "train/silu", "train/silu/farewell", "snapshots/silu/aliases/latest"])
+def test_a_file_in_the_way_of_what_a_trainer_keeps_is_refused(tmp_path: Path, place: str) -> None:
+    """The trainer would replace it, or could not make its folder; its own name in the trainer's folder is let be."""
+    folders = (tmp_path / "train" / "silu", tmp_path / "snapshots" / "silu")
+    with pytest.raises(ModelError, match=r"would be w.* name another"):
+        refuse_in_the_way(tmp_path / place, folders)
+    refuse_in_the_way(folders[0] / DEFAULT_NAME, folders)
+    refuse_in_the_way(tmp_path / "metrics.jsonl", folders)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 
 from stream.consumer import faust_driver
@@ -197,5 +198,82 @@ def test_a_seek_may_take_longer_than_a_request(bootstrap: str, topic: str, tmp_p
         overlap.app.on_partitions_assigned.connect(hurry, weak=False)
         overlap.notebook.open = open_slowly  # type: ignore[method-assign]
         await overlap.whole(overlap.more)
+
+    asyncio.run(run())
+
+
+def test_a_batch_behind_what_was_aborted_is_read_again_if_kafka_hangs(
+    bootstrap: str, topic: str, tmp_path: Path
+) -> None:
+    """Where its log begins is asked for; while there is no answer all are sought again, and nothing ends."""
+
+    async def run() -> None:
+        overlap = Overlap(bootstrap, topic, tmp_path)
+        notebook, hangs = overlap.notebook, iter(range(3))
+
+        async def no_move(*given: Any) -> None:
+            pass
+
+        async def silent() -> None:
+            asked = overlap.consumer.earliest_offsets
+
+            async def earliest(*places: TP) -> Any:
+                if next(hangs, None) is not None:
+                    raise KafkaTimeoutError
+                return await asked(*places)
+
+            overlap.consumer.earliest_offsets, overlap.consumer._pass_over = earliest, no_move
+            await fill(bootstrap, topic, records(1), transactions=1, abort=True)
+            await overlap.more()
+
+        steps = iter([silent])
+
+        async def done() -> bool:
+            if notebook.count == 600 and (step := next(steps, None)):
+                await step()
+            return notebook.count == 610
+
+        await overlap.run.until(done, "all records")
+        assert next(hangs, None) is None
+        for partition in (0, 1):
+            offsets = notebook.offsets((topic, partition))
+            assert offsets == sorted(set(offsets))
+            assert offsets[:300] == list(range(300))
+            assert 300 not in offsets  # the end of its transaction comes when it comes
+
+    asyncio.run(run())
+
+
+def test_an_assignment_is_sought_whole_while_a_store_of_the_one_before_is_looked_at(
+    bootstrap: str, topic: str, tmp_path: Path
+) -> None:
+    """What is still locked of the one before says nothing of partitions that are new in this one."""
+
+    async def run() -> None:
+        overlap = Overlap(bootstrap, topic, tmp_path)
+        app, places = overlap.app, {TP(topic, 0), TP(topic, 1)}
+
+        async def looked_at() -> None:
+            opened, slow = overlap.notebook.open, iter([True])
+
+            async def open_late(place: str, partition: int) -> int | None:
+                if next(slow, None):
+                    await overlap.halfway()
+                    raise faust_driver.StoreBusyError("The store is open elsewhere.")
+                return await opened(place, partition)
+
+            overlap.notebook.open = open_late  # type: ignore[method-assign]
+            overlap.consumer.locked = {TP(topic, 0)}
+            looking = asyncio.create_task(overlap.consumer._seek_locked())
+            await overlap.reached.wait()
+            app.progress.clear()  # as when all are revoked, and assigned again
+            seeking = asyncio.create_task(overlap.consumer.perform_seek())
+            await asyncio.sleep(0.1)
+            overlap.go_on.set()
+            await asyncio.gather(looking, seeking)
+            assert set(app.progress) == places
+            await overlap.more()
+
+        await overlap.whole(looked_at)
 
     asyncio.run(run())

@@ -96,7 +96,7 @@ def test_a_partition_waits_while_it_is_restored(
         monkeypatch.setattr(PartitionBackups, "fetch", slow)
         monkeypatch.setattr(backups, "_QUICK_S", 0.01)
         for _ in range(2):
-            with pytest.raises(StoreBusyError, match=f"p0 is being restored from {tmp_path / 'backups'}"):
+            with pytest.raises(StoreBusyError, match=f"p0 is being compared .* or restored: {tmp_path / 'backups'}"):
                 await second.open("actions", 0)
         await second.revoked([("actions", 0)])
         release.set()
