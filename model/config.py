@@ -60,7 +60,8 @@ class ModelSettings(BaseModel):
     """Rows of the item table, which items share by the hash of their id; 0: each item has its own row. Sharing bounds
     the memory, but items in one row cannot be told apart."""
     item_features: tuple[str, ...] = ("*",)
-    """Features of the catalogue whose learnt rows are added to an item's own; "*" for all, () for none."""
+    """Features of the catalogue whose learnt rows are added to an item's own, and by whose values clicks are counted;
+    "*" for all, () for none."""
     rank_actions: tuple[str, ...] = ("click", "like", "share", "purchase", "watch")
     """Actions that have a ranking tower."""
 

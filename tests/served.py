@@ -92,7 +92,7 @@ def model_arrays(
     return {
         **prefixed("recommender.", weights),
         **prefixed("fusion.", fusion),
-        **prefixed("clicks.", Clicks.towers_alone(len(settings.rank_actions), items)),
+        **prefixed("clicks.", Clicks.towers_alone(len(settings.rank_actions), items, len(FEATURES))),
         **prefixed("items.", words.state()),
         **prefixed("features.", features.state()),
         **prefixed("catalogue.", catalogue.state()),

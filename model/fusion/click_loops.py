@@ -1,25 +1,30 @@
 """The compiled loops of click probabilities: request by request, ask, learn the weights, count.
 
-T impressions, A rank actions, H heads, F features, V items, L tokens, n distinct items of a history. With b the base
-rate of an action, all features are 0 where nothing is known but b:
+T impressions, A rank actions, H heads, F features, V items, L tokens, n distinct items of a history, W values of an
+item. With b the base rate of an action, all features are 0 where nothing is known but b:
 
     logit = log(b / (1 - b)) + sum over f of w_f x_f
 
     bias              1
-    item_rate         log of the item's rate of the action over b, PRIOR views at b added
+    item_rate         log of the item's odds of the action over those of b, PRIOR views at b added
     user_rate         the same of the history
     own_acts          log(1 + acts on the item in the history)
     own_views         log(1 + views of the item in the history)
     views             log of the item's views over those of a mean item, one view added to both
     shown_together    log of how often the item was shown to users of the history's views, over how often by chance
     acted_together    the same of acts
+    own_values        log of how many tokens of the history have the item's value, over how many by chance, one added
+    value_rate        as item_rate, of all items with the value
+    own_value_rate    as user_rate, of the history's items with the value, over the user's rate in place of b
     history           log(1 + items in the history) / 3
     place             log(1 + place in the slate)
     tower             the tower's logit - log(b / (1 - b))
 
 "Together" counts pairs of a shown item with the LAGS items shown before its request, and of an item that was acted on
-with the LAGS items acted on before. By chance the items i and j make N_i N_j / N pairs. Impressions of one request are
-asked before any of them is counted.
+with the LAGS items acted on before. By chance the items i and j make N_i N_j / N pairs, and a token of an item that the
+catalogue describes has a value as often as a view of such an item has it. What is said of one value is the mean over
+the catalogue's features of the means over their values. Impressions of one request are asked before any of them is
+counted.
 """
 
 from functools import partial
@@ -34,22 +39,26 @@ from model.fusion.click_tables import (
     ACTED,
     BIAS,
     DISTINCT,
+    DRIFT,
     HISTORY,
     ITEM_RATE,
     LAGS,
+    LEAST,
     MOST_RATE,
     OWN_ACTS,
+    OWN_VALUE_RATE,
+    OWN_VALUES,
     OWN_VIEWS,
     PLACE,
     PRIOR,
-    RATE,
     SHOWN,
     SHRINK,
-    TINY,
     TOWER,
     USED_ACTED,
     USED_SHOWN,
     USER_RATE,
+    VALUE_RATE,
+    VARIANCE,
     VIEWED,
     VIEWS,
     Array,
@@ -57,6 +66,7 @@ from model.fusion.click_tables import (
     ClickHeads,
     Fades,
     Impressions,
+    ItemValues,
 )
 
 _CALLED = pair_counts.__file__, click_tables.__file__
@@ -107,12 +117,93 @@ def _lift(
 
 
 @partial(compiled, calls=_CALLED)
+def _odds(acts: float, views: float, rate: float) -> float:
+    """Return the log of the odds of acts among views over those at a rate, PRIOR views at that rate added."""
+    return float(np.log((acts / rate + PRIOR) / (max(views - acts, 0.0) / (1.0 - rate) + PRIOR)))
+
+
+@partial(compiled, calls=_CALLED)
+def _add_values(t: int, asked: Impressions, values: ItemValues, own_RA: Array) -> float:
+    """Count the views and acts of a history by value, in 1 + A columns; return how many are of items with values."""
+    found = 0.0
+    for at in range(asked.starts[t], asked.queries[t] + 1):
+        row, column = asked.rows[at], 1 + asked.whats[at]
+        if row < 0 or column < 0:
+            continue
+        for k in range(values.rows.shape[1]):
+            if values.rows[row, k] < 0:
+                break
+            own_RA[values.rows[row, k], column] += 1.0
+            found += k == 0
+    return found
+
+
+@partial(compiled, calls=_CALLED)
+def _clear_values(t: int, asked: Impressions, values: ItemValues, own_RA: Array) -> None:
+    """Undo what _add_values did to the table."""
+    for at in range(asked.starts[t], asked.queries[t] + 1):
+        for k in range(values.rows.shape[1]):
+            if asked.rows[at] < 0 or values.rows[asked.rows[at], k] < 0:
+                break
+            own_RA[values.rows[asked.rows[at], k]] = 0.0
+
+
+@partial(compiled, calls=_CALLED)
+def _by_values(
+    row: int, values: ItemValues, own_RA: Array, tokens: float, rates_A2: Array, factor: float, counts: ClickCounts,
+    x_AF: Array,
+) -> None:  # fmt: skip
+    """Compute the features that come of the item's values.
+
+    Args:
+        row: The item.
+        values: Of all items.
+        own_RA: The history by value.
+        tokens: How many of its tokens are of items with values.
+        rates_A2: The base rate of each action, and the user's.
+        factor: By which counts become counts as of the request.
+        counts: Counts.
+        x_AF: Features to be filled in.
+    """
+    x_AF[:, OWN_VALUES] = x_AF[:, VALUE_RATE] = x_AF[:, OWN_VALUE_RATE] = 0.0
+    total = 0.0
+    for k in range(values.rows.shape[1]):
+        value = values.rows[row, k] if row >= 0 else -1
+        if value < 0:
+            break
+        weight, own_A, views = float(values.weights[row, k]), own_RA[value], counts.value_views[value]
+        chance = tokens * views / counts.described[0] if counts.described[0] > 0 else 0.0
+        total += weight
+        x_AF[:, OWN_VALUES] += weight * np.log((own_A.sum() + 1.0) / (chance + 1.0))
+        for a in range(len(rates_A2)):
+            acts = counts.value_acts[value, a] * factor
+            x_AF[a, VALUE_RATE] += weight * _odds(acts, views * factor, rates_A2[a, 0])
+            x_AF[a, OWN_VALUE_RATE] += weight * _odds(own_A[1 + a], own_A[0], rates_A2[a, 1])
+    if total > 0:
+        for f in (OWN_VALUES, VALUE_RATE, OWN_VALUE_RATE):
+            x_AF[:, f] /= total
+
+
+@partial(compiled, calls=_CALLED)
+def _rates(own: Array, factor: float, counts: ClickCounts) -> Array:
+    """Return the base rate of each action, and a user's, [A, 2]."""
+    rates_A2 = np.empty((counts.acts.shape[1], 2))
+    for a in range(len(rates_A2)):
+        base = min((counts.totals[1 + a] * factor + 1.0) / (counts.totals[0] * factor + 2.0), MOST_RATE)
+        odds = np.exp(_odds(own[1 + a], own[0], base)) * base / (1.0 - base)
+        rates_A2[a, 0], rates_A2[a, 1] = base, min(odds / (1.0 + odds), MOST_RATE)
+    return rates_A2
+
+
+@partial(compiled, calls=_CALLED)
 def _ask(
-    first: int, end: int, asked: Impressions, factor: float, counts: ClickCounts, features_TAF: Array, base_TA: Array
+    first: int, end: int, asked: Impressions, values: ItemValues, factor: float, counts: ClickCounts, own_RA: Array,
+    features_TAF: Array, base_TA: Array,
 ) -> None:  # fmt: skip
     """Compute the features of the impressions of one request, and the logit of each action's base rate."""
     actions = counts.acts.shape[1]
     items, viewed, acted, own = _history(first, asked, actions)
+    tokens, rates_A2 = _add_values(first, asked, values, own_RA), _rates(own, factor, counts)
     by_views = _by_chance(items, viewed, counts.shown_totals)
     by_acts = _by_chance(items, acted, counts.acted_totals)
     mean = counts.totals[0] * factor / max(1, counts.facts[DISTINCT])
@@ -129,14 +220,13 @@ def _ask(
         x[:, ACTED] = _lift(row, items, acted, counts.acted, counts.acted_totals, by_acts, factor)
         x[:, HISTORY] = np.log1p(own.sum()) / 3.0
         x[:, PLACE] = np.log1p(asked.places[t])
+        _by_values(row, values, own_RA, tokens, rates_A2, factor, counts, x)
         for a in range(actions):
-            base = min((counts.totals[1 + a] * factor + 1.0) / (counts.totals[0] * factor + 2.0), MOST_RATE)
-            acts = counts.acts[row, a] * factor if row >= 0 else 0.0
-            item = (acts / base + PRIOR) / (views + PRIOR)
-            user = (own[1 + a] / base + PRIOR) / (own[0] + PRIOR)
-            x[a, ITEM_RATE], x[a, USER_RATE] = np.log(item), np.log(user)
+            base, acts = rates_A2[a, 0], counts.acts[row, a] * factor if row >= 0 else 0.0
+            x[a, ITEM_RATE], x[a, USER_RATE] = _odds(acts, views, base), _odds(own[1 + a], own[0], base)
             base_TA[t, a] = np.log(base / (1.0 - base))
             x[a, TOWER] = asked.towers[t, a] - base_TA[t, a] if asked.towers.shape[1] else 0.0
+    _clear_values(first, asked, values, own_RA)
 
 
 @partial(compiled, calls=_CALLED)
@@ -150,24 +240,62 @@ def _answer(t: int, weights_HAF: Array, x_AF: Array, base_A: Array, logits_HTA: 
 
 
 @partial(compiled, calls=_CALLED)
-def _descend(t: int, asked: Impressions, heads: ClickHeads, x_AF: Array, logits_HTA: Array) -> None:
-    """Take a step of Adagrad on the log-loss of an impression."""
+def _learn(t: int, asked: Impressions, heads: ClickHeads, x_AF: Array, logits_HTA: Array) -> None:
+    """Learn an impression, for each head and action."""
     for h in range(logits_HTA.shape[0]):
         for a in range(logits_HTA.shape[2]):
-            off = 1.0 / (1.0 + np.exp(-logits_HTA[h, t, a])) - asked.labels[t, a]
-            for f in range(x_AF.shape[1]):
-                if f == TOWER and not heads.towers[h]:
-                    continue
-                slope = off * x_AF[a, f]
-                heads.squares[h, a, f] += slope * slope
-                heads.weights[h, a, f] -= RATE * slope / np.sqrt(heads.squares[h, a, f] + TINY)
+            rate = 1.0 / (1.0 + np.exp(-logits_HTA[h, t, a]))
+            _filter(rate, asked.labels[t, a] - rate, x_AF[a], heads.weights[h, a], heads.covariances[h, a])
 
 
 @partial(compiled, calls=_CALLED)
-def _count(t: int, asked: Impressions, weight: float, counts: ClickCounts, limit: int) -> None:
+def _filter(rate: float, off: float, x_F: Array, weight_F: Array, covariance_FF: Array) -> None:
+    """Take a step of a Kalman filter, which is Newton's method on the log-loss so far; weights drift.
+
+    Args:
+        rate: The probability that was answered.
+        off: What the label is more.
+        x_F: Features.
+        weight_F: Weights.
+        covariance_FF: Of the weights.
+    """
+    moved_F, total, variance = np.empty(len(x_F)), 0.0, rate * (1.0 - rate)
+    for f in range(len(x_F)):
+        moved_F[f] = 0.0
+        for g in range(len(x_F)):
+            moved_F[f] += covariance_FF[f, g] * x_F[g]
+        total += moved_F[f] * x_F[f]
+    step, less = off / (1.0 + max(variance, LEAST) * total), variance / (1.0 + variance * total)
+    for f in range(len(x_F)):
+        weight_F[f] += step * moved_F[f]
+        for g in range(len(x_F)):
+            covariance_FF[f, g] -= less * moved_F[f] * moved_F[g]
+        if covariance_FF[f, f] != 0.0 and covariance_FF[f, f] < VARIANCE:
+            covariance_FF[f, f] += DRIFT * variance
+
+
+@partial(compiled, calls=_CALLED)
+def _count_values(t: int, asked: Impressions, values: ItemValues, weight: float, counts: ClickCounts) -> None:
+    """Count an impression for each value of its item."""
+    for k in range(values.rows.shape[1]):
+        value = values.rows[asked.targets[t], k]
+        if value < 0:
+            break
+        counts.value_views[value] += weight
+        for a in range(counts.acts.shape[1]):
+            counts.value_acts[value, a] += weight * asked.labels[t, a]
+        if k == 0:
+            counts.described[0] += weight
+
+
+@partial(compiled, calls=_CALLED)
+def _count(
+    t: int, asked: Impressions, values: ItemValues, weight: float, counts: ClickCounts, limit: int
+) -> None:  # fmt: skip
     """Count an impression, unless its item has no row."""
     if asked.targets[t] < 0:
         return
+    _count_values(t, asked, values, weight, counts)
     row, acted, facts = asked.targets[t], False, counts.facts
     facts[DISTINCT] += counts.views[row] == 0.0
     counts.views[row] += weight
@@ -212,8 +340,8 @@ def _pair(
 
 @partial(compiled, calls=_CALLED)
 def run(
-    t: int, learn: bool, asked: Impressions, fades: Fades, counts: ClickCounts, heads: ClickHeads,
-    features_TAF: Array, base_TA: Array, logits_HTA: Array, limit: int,
+    t: int, learn: bool, asked: Impressions, values: ItemValues, fades: Fades, counts: ClickCounts, heads: ClickHeads,
+    own_RA: Array, features_TAF: Array, base_TA: Array, logits_HTA: Array, limit: int,
 ) -> int:  # fmt: skip
     """Answer and learn the impressions from number `t` on, request by request.
 
@@ -221,9 +349,11 @@ def run(
         t: The first impression, which begins a request.
         learn: Whether weights and counts move.
         asked: The impressions.
+        values: What the catalogue says of the items.
         fades: How counts fade.
         counts: Counts.
         heads: Heads.
+        own_RA: Zeros, [R, 1 + A], and left so.
         features_TAF: Memory.
         base_TA: Memory.
         logits_HTA: Logits to be filled in.
@@ -242,13 +372,13 @@ def run(
             or counts.facts[USED_ACTED] + most > len(counts.acted.columns)
         ):
             return t
-        _ask(t, end, asked, fades.factors[t], counts, features_TAF, base_TA)
+        _ask(t, end, asked, values, fades.factors[t], counts, own_RA, features_TAF, base_TA)
         for each in range(t, end):
             _answer(each, heads.weights, features_TAF[each], base_TA[each], logits_HTA)
         if learn:
             for each in range(t, end):
-                _descend(each, asked, heads, features_TAF[each], logits_HTA)
+                _learn(each, asked, heads, features_TAF[each], logits_HTA)
             for each in range(t, end):
-                _count(each, asked, fades.weights[each], counts, limit)
+                _count(each, asked, values, fades.weights[each], counts, limit)
         t = end
     return t

@@ -3,9 +3,9 @@
 Counts and weights move with each request, event by event, and no gradient reaches the tower. A head has weights of its
 own, with or without the tower. What is counted belongs to items; what belongs to a user is taken from the history that
 comes with the impression. Memory is bounded by the number of items: A + 1 counts and at most LIMIT pairs each of two
-kinds. All counts fade with one half-life.
+kinds; and by that of the catalogue's values: A + 1 counts. All counts fade with one half-life.
 
-T impressions, A rank actions, H heads, F features, V items, L tokens.
+T impressions, A rank actions, H heads, F features, V items, L tokens, R rows of the feature table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,14 +28,17 @@ from model.fusion.click_tables import (
     TOWER,
     USED_ACTED,
     USED_SHOWN,
+    VARIANCE,
     ClickCounts,
     ClickHeads,
     Fades,
     Impressions,
+    ItemValues,
 )
 
 HALF_LIFE_MS: Final = 90 * DAY_MS
 _TOWER_AT_FIRST: Final = 0.5
+_NOTHING_SAID: Final = ItemValues(np.empty((0, 0), np.int32), np.empty((0, 0), np.float32))
 
 
 class Clicks:
@@ -52,15 +55,21 @@ class Clicks:
         weights[:, :, ITEM_RATE] = 1.0
         with_tower_H = np.array(towers, np.bool_)
         weights[with_tower_H, :, TOWER] = _TOWER_AT_FIRST
-        self._heads = ClickHeads(weights, np.zeros(shape), with_tower_H)
-        self._len = 0
+        covariances = np.zeros((*shape, shape[-1])) + VARIANCE * np.eye(shape[-1])
+        covariances[~with_tower_H, :, TOWER, TOWER] = 0.0
+        self._heads = ClickHeads(weights, covariances)
+        self._len = self._values = 0
         self._views, self._acts, self._totals = np.empty(0), np.empty((0, actions)), np.zeros(1 + actions)
         self._shown, self._acted = PairCounts(HALF_LIFE_MS), PairCounts(HALF_LIFE_MS)
         self._shown_totals, self._acted_totals = np.zeros(1), np.zeros(1)
+        self._value_views, self._value_acts, self._described = np.empty(0), np.empty((0, actions)), np.zeros(1)
         self._facts = np.zeros(3, np.int64)
 
-    def grow(self, rows: int) -> None:
-        """Have rows for at least so many items; new ones count 0."""
+    def grow(self, rows: int, values: int = 0) -> None:
+        """Have rows for at least so many items, and for so many values of the catalogue; new ones count 0."""
+        if values > self._values:
+            self._values = values
+            have_room(vars(self), values, "_value_views", "_value_acts")
         if rows <= self._len:
             return
         self._len = rows
@@ -74,7 +83,7 @@ class Clicks:
             pairs.grow(rows)
 
     def forget(self, rows: NDArray[np.int64]) -> None:
-        """Drop the counts of items that have died, and their pairs with others."""
+        """Drop the counts of items that have died, and their pairs with others; their values keep what is counted."""
         rows = rows[rows < self._len]
         self._facts[DISTINCT] -= int((self._views[rows] > 0).sum())
         self._views[rows], self._acts[rows] = 0.0, 0.0
@@ -91,12 +100,26 @@ class Clicks:
             return Fades(np.zeros(len(ts_ms_T)), clock.factors(ts_ms_T))
         if step := self._shown.advance(newest_ms := int(ts_ms_T.max())):
             self._acted.advance(newest_ms)
-            for sums in (self._views, self._acts, self._totals, self._shown_totals, self._acted_totals):
+            of_items = self._views, self._acts, self._totals, self._shown_totals, self._acted_totals
+            for sums in (*of_items, self._value_views, self._value_acts, self._described):
                 sums[:] = np.ldexp(sums, step)
         return Fades(clock.weights(ts_ms_T), clock.factors(ts_ms_T))
 
-    def step(self, asked: Impressions, request_ms_T: NDArray[np.int64], *, learn: bool) -> NDArray[np.float64]:
+    def step(
+        self,
+        asked: Impressions,
+        request_ms_T: NDArray[np.int64],
+        values: ItemValues = _NOTHING_SAID,
+        *,
+        learn: bool,
+    ) -> NDArray[np.float64]:
         """Answer each impression, then learn it, one request after the other; return the logits, [H, T, A].
+
+        Args:
+            asked: The impressions.
+            request_ms_T: When they were asked for.
+            values: What the catalogue says of the items.
+            learn: Whether weights and counts move.
 
         Raises:
             DivergedError: A logit or a weight is not finite.
@@ -104,7 +127,7 @@ class Clicks:
         asked = asked._replace(towers=np.ascontiguousarray(asked.towers))  # loops are compiled for one order
         heads, (count, actions) = self._heads, asked.labels.shape
         logits_HTA, base_TA = np.zeros((len(heads.weights), count, actions)), np.empty((count, actions))
-        features_TAF = np.empty((count, actions, len(FEATURES)))
+        features_TAF, own_RA = np.empty((count, actions, len(FEATURES))), np.zeros((self._values, 1 + actions))
         fades = self._fades(request_ms_T, move=learn)
         largest = int(np.unique(asked.groups, return_counts=True)[1].max(initial=1))
         at = 0
@@ -112,7 +135,7 @@ class Clicks:
             if learn:
                 self._make_room(2 * LAGS * LIMIT * largest)
             at = click_loops.run(
-                at, learn, asked, fades, self._view(), heads, features_TAF, base_TA, logits_HTA, LIMIT
+                at, learn, asked, values, fades, self._view(), heads, own_RA, features_TAF, base_TA, logits_HTA, LIMIT
             )  # fmt: skip
             self._shown.used, self._acted.used = int(self._facts[USED_SHOWN]), int(self._facts[USED_ACTED])
         if not (np.isfinite(logits_HTA).all() and np.isfinite(heads.weights).all()):
@@ -140,11 +163,14 @@ class Clicks:
             self._acted.columns,
             self._acted.rooms,
             self._acted_totals,
+            self._value_views,
+            self._value_acts,
+            self._described,
         )
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything as arrays, for a checkpoint; some are views."""
-        return {"weights": self._heads.weights, "squares": self._heads.squares, **prefixed("counts.", self._counts())}
+        return {**self._heads._asdict(), **prefixed("counts.", self._counts())}
 
     def _counts(self) -> dict[str, NDArray[Any]]:
         return {
@@ -154,16 +180,22 @@ class Clicks:
             "distinct": self._facts[DISTINCT:],
             "shown_totals": np.concatenate((self._shown_totals[: self._len], self._shown_totals[-1:])),
             "acted_totals": np.concatenate((self._acted_totals[: self._len], self._acted_totals[-1:])),
+            "value_views": self._value_views[: self._values],
+            "value_acts": self._value_acts[: self._values],
+            "described": self._described,
             **prefixed("shown.", self._shown.state()),
             **prefixed("acted.", self._acted.state()),
         }
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Replace everything by what a state holds."""
-        self._heads.weights[:], self._heads.squares[:] = state["weights"], state["squares"]
+        for name, array in self._heads._asdict().items():
+            array[:] = state[name]
         counts = under("counts.", state)
         self._views, self._acts, self._totals = (np.array(counts[name]) for name in ("views", "acts", "totals"))
-        self._len = len(self._views)
+        self._value_views, self._value_acts = np.array(counts["value_views"]), np.array(counts["value_acts"])
+        self._described = np.array(counts["described"])
+        self._len, self._values = len(self._views), len(self._value_views)
         self._facts[DISTINCT:] = counts["distinct"]
         self._shown_totals, self._acted_totals = (np.array(counts[f"{name}_totals"]) for name in ("shown", "acted"))
         self._shown, self._acted = (PairCounts.from_state(under(f"{name}.", counts)) for name in ("shown", "acted"))
@@ -184,14 +216,14 @@ class Clicks:
         if weights.ndim != 3 or weights.shape[2] != len(FEATURES):
             raise ValueError(f"the weights of click probabilities have the shape {weights.shape}")
         new = cls(weights.shape[1], [True])
-        new.load_state({**arrays, "squares": np.zeros(weights.shape)})
+        new.load_state({**arrays, "covariances": np.zeros((*weights.shape, weights.shape[2]))})
         return new
 
     @classmethod
-    def towers_alone(cls, actions: int, items: int) -> dict[str, NDArray[Any]]:
+    def towers_alone(cls, actions: int, items: int, values: int) -> dict[str, NDArray[Any]]:
         """Return the snapshot of a model that has counted nothing and leaves the towers' logits as they are."""
         new = cls(actions, [True])
-        new.grow(items)
+        new.grow(items, values)
         new._heads.weights[:] = 0.0
         new._heads.weights[:, :, TOWER] = 1.0
         return new.snapshot_arrays()

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.entity_index import RowBatch
+from model.data.entity_index import EntityIndex, RowBatch
 from model.evaluation.prequential import ENCODER, LOGISTIC, MODEL
-from model.fusion.click_tables import Impressions, whats
+from model.fusion.click_tables import Impressions, ItemValues, whats
 from model.fusion.clicks import Clicks
 from stream.example import id_key
 
@@ -34,22 +34,22 @@ class ClickFusion:
         self._clicks = Clicks(len(actions), [name == MODEL for name in self._names]) if self._names else None
 
     def step(
-        self, tower_NA: NDArray[np.float64], batch: RowBatch, items: int, *, learn: bool
+        self, tower_NA: NDArray[np.float64], batch: RowBatch, index: EntityIndex, *, learn: bool
     ) -> dict[str, NDArray[np.float64]]:
         """Answer the impressions of a micro-batch, then learn them; return the logits by scorer, [N, A] each.
 
         Args:
             tower_NA: The towers' logits; [N, 0] where there are no towers.
             batch: The micro-batch, by rows.
-            items: The number of rows of the vocabulary.
+            index: The index that has taken it in.
             learn: Whether weights and counts move.
         """
         found = {ENCODER: tower_NA} if self._fused else {MODEL: tower_NA, ENCODER: tower_NA}
         if self._clicks is not None:
-            self._clicks.grow(items)
-            asked = self._impressions(batch, tower_NA)
+            self._clicks.grow(len(index.items), len(index.features))
+            asked, values = self._impressions(batch, tower_NA), ItemValues(**index.item_features.state())
             request_ms_N = batch.tokens.request_ms[batch.targets.shown]
-            logits_HNA = self._clicks.step(asked, request_ms_N, learn=learn)
+            logits_HNA = self._clicks.step(asked, request_ms_N, values, learn=learn)
             found |= dict(zip(self._names, logits_HNA, strict=True))
         return found
 
@@ -83,16 +83,16 @@ class ClickFusion:
         if not self._fused:
             return {}
         state = self.state()
-        return {name: state[name][:1] if name in ("weights", "squares") else state[name] for name in state}
+        return {name: state[name][:1] if name in ("weights", "covariances") else state[name] for name in state}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Replace everything by what a state holds."""
         if self._clicks is not None:
             self._clicks.load_state(state)
 
-    def snapshot_arrays(self, items: int) -> dict[str, NDArray[Any]]:
+    def snapshot_arrays(self, index: EntityIndex) -> dict[str, NDArray[Any]]:
         """Return what queries need; if nothing is fused, these are weights that leave the towers' logits alone."""
         if self._fused and self._clicks is not None:
-            self._clicks.grow(items)
+            self._clicks.grow(len(index.items), len(index.features))
             return self._clicks.snapshot_arrays()
-        return Clicks.towers_alone(len(self._keys), items)
+        return Clicks.towers_alone(len(self._keys), len(index.items), len(index.features))

@@ -250,7 +250,7 @@ class Learner:
     def _click(self, tested: Outputs, batch: RowBatch, *, learn: bool) -> dict[str, NDArray[np.float64]]:
         """Return the logit of each action on every shown item by every scorer, [N, A] each, and learn what was done."""
         tower_NA = tested.logits.cpu().numpy().astype(np.float64)
-        return self._clicks.step(tower_NA, batch, len(self.items), learn=learn)
+        return self._clicks.step(tower_NA, batch, self.index, learn=learn)
 
     def _ranks(
         self, taken: IndexedBatch, tested: Outputs, drawn_P: NDArray[np.bool_], *, learn: bool
@@ -379,7 +379,7 @@ class Learner:
             "features.weight": self.weights.features.rows,
             **self.index.snapshot_arrays(),
             **prefixed("fusion.", self._fusion.snapshot_arrays(len(self.items))),
-            **prefixed("clicks.", self._clicks.snapshot_arrays(len(self.items))),
+            **prefixed("clicks.", self._clicks.snapshot_arrays(self.index)),
             **prefixed("popularity.", self.popularity.state()),
             "popularity.at_ms": np.array(at_ms, np.int64),
         }

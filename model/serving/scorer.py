@@ -21,7 +21,7 @@ from model.data.stand_ins import StandIns
 from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
 from model.fusion.answers import ALL, NEW, Added, CountedScores
-from model.fusion.click_tables import Impressions, whats
+from model.fusion.click_tables import Impressions, ItemValues, whats
 from model.fusion.clicks import Clicks
 from model.keys.frozen_vectors import FrozenVectors
 from model.network.item_vectors import item_vectors
@@ -76,7 +76,10 @@ class Scorer:
             self._clicks = Clicks.from_snapshot(under("clicks.", arrays))
             own_RD = _weight(arrays["items.weight"], len(self.items), self.settings.dim)
             self._feature_RD = _weight(arrays["features.weight"], len(self.features), self.settings.dim)
-            self._item_RD = item_vectors(own_RD, self._feature_RD, _bags(under("item_features.", arrays)))
+            item_features = ItemFeatures()
+            item_features.load_state(under("item_features.", arrays))
+            self._values = ItemValues(**item_features.state())
+            self._item_RD = item_vectors(own_RD, self._feature_RD, _bags(item_features))
             self._frozen = FrozenVectors(self.settings.dim)
             self._frozen.load_state(under("frozen.", arrays))
             frozen_SD = _weight(self._frozen.vectors, len(self._frozen), self.settings.dim)
@@ -269,7 +272,7 @@ class Scorer:
             rows=history.items_n,
             whats=whats(history.kinds_n, history.actions_n, np.where(ranked_A < 0, -2, ranked_A)),
         )
-        logits_bA = self._clicks.step(asked, np.full(b, now_ms), learn=False)[0]
+        logits_bA = self._clicks.step(asked, np.full(b, now_ms), self._values, learn=False)[0]
         probability_bA: NDArray[np.float32] = np.exp(-np.logaddexp(0, -logits_bA)).astype(np.float32)
         return probability_bA
 
@@ -280,9 +283,7 @@ def _recommender(settings: ModelSettings, state: dict[str, NDArray[Any]]) -> Rec
     return recommender.eval().requires_grad_(False)
 
 
-def _bags(state: Mapping[str, NDArray[Any]]) -> Bags:
-    features = ItemFeatures()
-    features.load_state(state)
+def _bags(features: ItemFeatures) -> Bags:
     return features.bags(np.arange(len(features.rows)))
 
 

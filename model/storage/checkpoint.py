@@ -45,7 +45,7 @@ from model.storage.durable import read_plain, rename_synced, replace_file, write
 from model.storage.snapshot import file_digest
 
 FORMAT: Final = "hstu-stream cut"
-VERSION: Final = 7
+VERSION: Final = 8
 KEEP: Final = 2
 FAREWELLS: Final = ("ended", "stopped", "diverged")
 _FAREWELL: Final = "farewell"

@@ -37,7 +37,7 @@ from model.storage.array_file import write_arrays
 from model.storage.durable import check_plain, read_plain, rename_synced, write_synced
 from stream.example import JsonBoundsError, check_json
 
-FORMAT: Final = 5  # of the directory; raised whenever an older reader could misread it
+FORMAT: Final = 6  # of the directory; raised whenever an older reader could misread it
 KIND: Final = "hstu-stream snapshot"
 ARRAYS: Final = "arrays.safetensors"
 MANIFEST: Final = "manifest.json"

@@ -249,7 +249,7 @@ class Logistic(Counting):
     def __init__(self, model: ModelSettings, train: TrainSettings) -> None:
         super().__init__("stack", train)
         self._model = model
-        self._index = EntityIndex(model.rank_actions, train.negative_actions)
+        self._index = EntityIndex(model.rank_actions, train.negative_actions, item_features=model.item_features)
         self._fusion = ClickFusion(model.rank_actions, fused=False, logistic=True)
 
     def step(self, examples: Sequence[Example], *, test: bool, learn: bool, count: bool = True) -> Tested | None:
@@ -260,7 +260,7 @@ class Logistic(Counting):
             return None
         start_s, labels_NA = time.process_time(), taken.batch.targets.labels
         no_towers = np.empty((len(labels_NA), 0))
-        logits_NA = self._fusion.step(no_towers, taken.batch, len(self._index.items), learn=learn)[LOGISTIC]
+        logits_NA = self._fusion.step(no_towers, taken.batch, self._index, learn=learn)[LOGISTIC]
         if tested is None:
             return None
         self._ranks.update(logits_NA.tobytes())

@@ -26,7 +26,7 @@ class Side:
         tower_NA = self._rng.standard_normal((len(even_N), 2))
         if self.knows:
             tower_NA = np.repeat(np.where(even_N, 3.0, -3.0)[:, None], 2, axis=1)
-        return self.fusion.step(tower_NA, taken, len(self.index.items), learn=learn)
+        return self.fusion.step(tower_NA, taken, self.index, learn=learn)
 
 
 def loss(side: Side, name: str) -> float:
@@ -68,6 +68,6 @@ def test_the_regression_beside_it_decides_nothing() -> None:
 
 def test_the_snapshot_of_what_is_not_fused_leaves_the_towers_as_they_are() -> None:
     """All weights but that of the tower are 0."""
-    weights = Side(fused=False, logistic=False).fusion.snapshot_arrays(3)["weights"]
+    weights = Side(fused=False, logistic=False).fusion.snapshot_arrays(EntityIndex(ACTIONS))["weights"]
     assert (weights[:, :, TOWER] == 1).all()
     assert np.delete(weights, TOWER, 2).tolist() == np.zeros((1, 2, len(FEATURES) - 1)).tolist()

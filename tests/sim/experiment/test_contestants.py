@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from model.config import ModelSettings, TrainSettings
+from model.data.catalogue import ItemRecord
 from model.learning.learner import Learner
 from sim.errors import SimError
 from sim.experiment.contestants import Contestant, Neural, make, names, title_of
 from sim.experiment.feeds import micro_batches
+from stream.example import id_key
 from tests.sim.experiment.small_runs import MODEL, TRAIN, records, slates
 
 
@@ -66,6 +68,9 @@ def test_the_regression_says_what_it_says_beside_a_model() -> None:
     learner = Learner(ModelSettings(**MODEL), TrainSettings(**TRAIN, seed=1))
     made, stack = contestant("logistic"), contestant("stack")
     *first, last = [batch for _, batch in micro_batches(slates(), TRAIN["batch_examples"])]
+    texts = sorted({text for batch in first for example in batch for text in example.texts})
+    for each in (learner, made, stack):
+        each.learn_items([ItemRecord(id_key(text), text, None, {"odd": n % 2}, 0) for n, text in enumerate(texts)])
     for place, batch in enumerate(first):
         outcome = learner.step(batch).outcome
         tested, ranked = (each.step(batch, test=place != 3, learn=True) for each in (made, stack))
@@ -85,6 +90,7 @@ def test_the_regression_says_what_it_says_beside_a_model() -> None:
     assert copied.clicks is not None
     assert own.clicks is not None
     assert np.array_equal(copied.clicks.logits, own.clicks.logits)
+    assert made._index.item_features.any
     assert len(np.unique(own.clicks.logits)) > 2
 
 
