@@ -206,7 +206,7 @@ def replay_letters(
     if done.late:
         typer.echo(
             f"{done.late:,} of these are of more than stream.lateness_s ({settings.lateness_s:g} s) before the end of "
-            "their log, and are refused as late (docs/operations.md, Refused records).",
+            "their log: late, if not refused for what they say (docs/operations.md, Refused records).",
             err=True,
         )
     if done.lost:
