@@ -110,9 +110,9 @@ class Training:
             steps = self.learner.counts["steps"]
             self._first_step = ((facts or {}).get("weights_from") or {"step": 0})["step"]  # of what it began with
             self._lines = MetricsLog(file, settings.name, steps if steps > self._first_step else 0)
-            snapshots = list_snapshots(data_dir / "snapshots" / settings.name)
-            if steps > self._first_step and not any(snapshot.step >= steps for snapshot in snapshots):
-                self._snapshots.learned()  # by the process before, which wrote none of it
+            snapshots = data_dir / "snapshots" / settings.name
+            if facts and steps > self._first_step and not (facts["published"] and self._is_published(snapshots)):
+                self._snapshots.learned()  # by the process before
             if settings.metrics_file:
                 self._lines.check_writable()
             if inherited:
@@ -188,6 +188,11 @@ class Training:
             "Trainer %s goes on with %s; it passes over examples final before %d.",
             *(self.settings.name, with_what, origin["since_ms"]),
         )
+
+    def _is_published(self, snapshots: Path) -> bool:
+        """Return whether a snapshot holds the model as it is; titles of items aside, which decide nothing."""
+        model = self.learner.digest()
+        return any(snapshot.digests.get("model") == model for snapshot in list_snapshots(snapshots))
 
     @property
     def ended(self) -> bool:
@@ -323,6 +328,7 @@ class Training:
             "marks": self.inbox.marks(),
             **self._report.facts(),
             "parent": self._snapshots.parent,
+            "published": not self._snapshots.schedule.stale,
         }
 
     def snapshot(self) -> Path:

@@ -51,6 +51,8 @@ class DrivenApp(faust.App):
     BootStrategy = Boot
     owner: StateOwner
     progress: Progress
+    abandoned = False
+    """Whether it ended before Kafka had let it leave its group."""
     moves = 0
     """Counts what moves positions: two for each seek and each rebalance, so it is odd while one is being sought."""
     note = ""
@@ -76,6 +78,7 @@ class DrivenApp(faust.App):
 
     def abandon(self) -> None:
         """Let no agent be started again: Faust's supervisors would, once their agents are cancelled, and never end."""
+        self.abandoned = True
         for agent in self.agents.values():
             if agent.supervisor:
                 agent.supervisor._stopped_set()
@@ -371,10 +374,7 @@ class Transport(driver.Transport):
 
 
 class Unhurried(Recovery):
-    """What seeks after each rebalance, as long as it takes: of a time limit Faust never recovers, and says nothing.
-
-    Opening a store may take longer, and Kafka's client gives up by itself, with an error.
-    """
+    """What seeks after each rebalance, as long as stores take: behind Faust's limit nothing would be sought again."""
 
     async def _wait(self, coro: Any, timeout: Any = None) -> None:
         await super()._wait(coro)

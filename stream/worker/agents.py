@@ -100,7 +100,8 @@ async def _work(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: st
         _log.info("Worker %s: metrics on http://%s:%d/metrics", name, settings.metrics_host, port)
         try:
             await serve(worker.app)
-            _log.info("Worker %s has ended; its partitions are free for others.", name)
+            others = "are free for others" if not worker.app.abandoned else "go to others when Kafka misses it"
+            _log.info("Worker %s has ended; its partitions %s.", name, others)
         finally:
             stop_metrics()
             close_pages()

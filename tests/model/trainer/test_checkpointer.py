@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from xxhash import xxh3_128_hexdigest
 
 from model.config import ModelSettings, TrainSettings
+from model.data.catalogue import ItemRecord
 from model.errors import ModelError
 from model.serving.popular import Popular
 from model.serving.scorer import Scorer
@@ -20,7 +21,7 @@ from model.storage.delta_log import State, next_state
 from model.storage.patch import state_digest
 from model.storage.snapshot import list_snapshots, load_snapshot
 from model.trainer.checkpointer import Schedule, deciding_settings, refuse_other_settings
-from stream.example import DEFAULT_BOUNDS, Heartbeat, TimeBounds, encode_heartbeat
+from stream.example import DEFAULT_BOUNDS, Heartbeat, TimeBounds, encode_heartbeat, id_key
 from tests.factories import GAP_MS, START_MS, Record
 from tests.runs import LOGS, MODEL, TRAIN, lines, run, start
 
@@ -256,6 +257,22 @@ def test_what_was_learned_before_the_end_was_read_has_a_last_line_and_snapshot(
     assert [manifest.step for manifest in list_snapshots(tmp_path / "snapshots" / "silu")] == [3]
     run(start(tmp_path, items=False, **settings), items=False).close()
     assert [line["step"] for line in lines(tmp_path)].count(3) == 1
+
+
+def test_items_that_no_snapshot_has_are_published_at_the_next_start(tmp_path: Path) -> None:
+    """They count no step; what is published already is not published again."""
+    folder, wall = tmp_path / "snapshots" / "silu", [1_700_000_000.0]
+    training = start(tmp_path, now=lambda: wall[0])
+    run(training, after_step=lambda step: step == 3)
+    training.snapshot()
+    training._learn_items([ItemRecord(id_key("item 3"), "item 3", "Another", {}, START_MS)])
+    training.close()
+    for _ in range(2):
+        training = start(tmp_path, snapshot_s=10.0, now=lambda: wall[0])
+        wall[0] += 10.0
+        training.step()
+        training.close()
+        assert [manifest.step for manifest in list_snapshots(folder)] == [3, 3]
 
 
 def test_the_snapshot_holds_the_model_that_trained(tmp_path: Path) -> None:
