@@ -28,8 +28,7 @@ from stream.store import layout, refusals, scans
 from stream.store.opening import ALL_FILES, every_level, only_log_damaged, open_for_writing, open_rocksdb, store_options
 from stream.store.tables import named_tables, refuse_odd_manifest, tables_of
 
-_FLUSH_S: Final = 60.0
-_FLUSH_LOOK_S: Final = 0.005
+_FLUSH_S, _FLUSH_LOOK_S = 60.0, 0.005
 _SHARED_BYTES: Final = 3  # of a key: its letter and 16 bits of the user's
 _VERSION: Final = layout.VERSION.to_bytes(4, "little")
 # rocksdict raises a bare Exception with the text of RocksDB, which (env_posix.cc) reports a lock that is held in two
@@ -161,8 +160,10 @@ class RocksStore:
         shutil.rmtree(path, ignore_errors=True)
         try:
             self._db.flush(wait=False)
-            until = time.monotonic() + _FLUSH_S
-            while self._db.property_int_value("rocksdb.num-immutable-mem-table") and time.monotonic() < until:
+            number = self._db.property_int_value
+            for _ in range(round(_FLUSH_S / _FLUSH_LOOK_S)):
+                if number("rocksdb.background-errors") or not number("rocksdb.num-immutable-mem-table"):
+                    break  # written, or never to be
                 time.sleep(_FLUSH_LOOK_S)
             Checkpoint(self._db).create_checkpoint(str(path))
         except Exception as error:
