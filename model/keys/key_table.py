@@ -9,15 +9,18 @@ the next, larger slots, and after the change moves a part of the old ones; a key
 moved. So a call costs a constant for each of its keys. The loops are compiled (numba).
 """
 
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays import prefetch as ahead
 from model.arrays.jit import compiled
+from model.arrays.prefetch import prefetch
 from stream.example import NO_KEY
 
-SLOTS: Final = 3  # looked at before anything is decided
+AHEAD: Final = 32  # keys whose slots are asked for before the first of them is read
 FIRST: Final = 1 << 10  # slots of a new table
 DRAIN: Final = 16  # slots cleared or moved for each key that is added; 10 would do
 _LEAST_DRAIN: Final = 1 << 10  # slots cleared or moved in each call
@@ -28,6 +31,7 @@ _EMPTY: Final = np.uint64(NO_KEY)
 _GONE: Final = np.uint64(2**64 - 1)  # in place of the row of a removed key among the old slots
 
 Array = NDArray[Any]
+_prefetching: Final = partial(compiled, calls=(ahead.__file__,))
 
 
 class KeyTable:
@@ -120,10 +124,16 @@ def _unsigned(keys_n: Array) -> NDArray[np.uint64]:
 
 
 @compiled
+def _best(slots: Array, key: Any) -> Any:
+    """Return the slot in which a key is looked for first."""
+    mixed = key * _GOLDEN
+    return (mixed ^ (mixed >> _HALF)) & np.uint64(len(slots) - 1)
+
+
+@compiled
 def _find(slots: Array, key: Any) -> Any:
     """Return the slot that holds a key, or the empty one where it would be."""
-    mixed, mask = key * _GOLDEN, np.uint64(len(slots) - 1)
-    at = (mixed ^ (mixed >> _HALF)) & mask
+    at, mask = _best(slots, key), np.uint64(len(slots) - 1)
     while slots[at, 0] != key and slots[at, 0] != _EMPTY:
         at = (at + _ONE) & mask
     return at
@@ -144,23 +154,20 @@ def _row(slots: Array, old: Array, key: Any) -> Any:
     return -1
 
 
-@compiled
+@_prefetching
 def _look_up(slots: Array, old: Array, keys_n: Array, row_n: Array) -> None:
-    """Look keys up: first in the SLOTS slots where each would be at best, without a branch to be guessed wrong."""
-    mask = np.uint64(len(slots) - 1)
-    for n in range(len(keys_n)):
-        key, mixed = keys_n[n], keys_n[n] * _GOLDEN
-        at = (mixed ^ (mixed >> _HALF)) & mask
-        row: Any = -2
-        full: Any = True  # no slot so far is empty
-        for step in range(SLOTS):
-            slot = (at + np.uint64(step)) & mask
-            row = np.int64(slots[slot, 1]) if slots[slot, 0] == key else row
-            full = full & (slots[slot, 0] != _EMPTY)
-        row_n[n] = -1 if (len(old) == 0) & (row == -2) & (not full) else row
-    for n in range(len(keys_n)):
-        if row_n[n] == -2 or keys_n[n] == _EMPTY:
-            row_n[n] = _row(slots, old, keys_n[n])
+    """Look keys up, AHEAD at a time."""
+    for first in range(0, len(keys_n), AHEAD):
+        some = range(first, min(first + AHEAD, len(keys_n)))
+        for n in some:
+            prefetch(slots, _best(slots, keys_n[n]))
+            if len(old):
+                prefetch(old, _best(old, keys_n[n]))
+        for n in some:
+            at = _find(slots, keys_n[n])
+            row_n[n] = np.int64(slots[at, 1]) if slots[at, 0] == keys_n[n] else -1
+            if (row_n[n] < 0 and len(old)) or keys_n[n] == _EMPTY:
+                row_n[n] = _row(slots, old, keys_n[n])
 
 
 @compiled

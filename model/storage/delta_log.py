@@ -16,7 +16,8 @@ it. So a server that finds a last delta follows it as soon as the alias names it
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -172,7 +173,7 @@ def next_state(directory: Path, state: State, wanted: str) -> State | None:
     """Return the state after the next delta, None if there is none.
 
     A chain that has ended is followed only if `wanted` is the snapshot it leads to: an alias that names its root still,
-    or again, does not mean what came after.
+    or again, does not mean what came after. Whether it has ended is what its last delta says, whatever its name.
 
     Args:
         directory: Folder of the trainer's snapshots.
@@ -189,9 +190,11 @@ def next_state(directory: Path, state: State, wanted: str) -> State | None:
         raise ModelError(
             f"Delta {min(last)} in {folder} is named as the last, and there is {max(found)}: one was renamed. {_STAYS}"
         )
-    ends = {ending for names in found.values() for _, ending in names if ending}
-    if wanted not in (ends or {state.root}):
-        return None
+    named = [(path, ending) for names in found.values() for path, ending in names if ending]
+    if wanted not in {ending for _, ending in named}:
+        ends = {becomes(read_head(path)) for path, _ in named} - {""}
+        if wanted not in (ends or {state.root}):
+            return None
     if number not in found and any(other > number for other in found):
         found = _listed(folder)  # a folder that is written to while it is listed may show a later file alone
     paths = [path for path, _ in found.get(number, [])]
@@ -259,8 +262,7 @@ def _after(path: Path, state: State, number: int) -> State:
     delta, parts = read_delta(path)
     digest, arrays = state.digest or state_digest(state.snapshot.arrays), state.snapshot.arrays
     ending = _NAME.fullmatch(path.name)
-    becomes = "" if delta.manifest.id == _id_between(delta.manifest.step, delta.after) else delta.manifest.id
-    misnamed = ending and (ending[3] or "") != becomes
+    misnamed = ending and (ending[3] or "") != becomes(delta)
     if misnamed or (delta.root, delta.number) != (state.root, number):
         raise ModelError(
             f"The delta {path} is number {delta.number} after {delta.root}, to {delta.manifest.id}: it was "
@@ -285,28 +287,50 @@ def _after(path: Path, state: State, number: int) -> State:
     return replace(state, snapshot=snapshot, number=number, digest=delta.after)
 
 
+def becomes(delta: Delta) -> str:
+    """Return the id of the snapshot that a delta leads to, empty if it is not the last of its chain."""
+    return "" if delta.manifest.id == _id_between(delta.manifest.step, delta.after) else delta.manifest.id
+
+
 def read_delta(path: Path) -> tuple[Delta, dict[str, NDArray[Any]]]:
     """Return a delta and the arrays of its patch, after checking every byte.
 
     Raises:
         ModelError: It cannot be read, is damaged or foreign, or has another format.
     """
-    try:
+    with _refusing(path):
         digest = xxh3_128_hexdigest(read_plain(path))
         if digest != path.name.split("-")[1].removesuffix(".safetensors"):
             raise ModelError(
                 f"The delta {path} is damaged: it has the digest {digest}, its name says another. {_STAYS}"
             )
+        delta = read_head(path)
         with safe_open(path, "numpy") as file:
-            text = ((file.metadata() or {}).get("delta") or "").encode()
-            check_json(text)
-            head = msgspec.json.decode(text, type=_Head)
-            if (head.kind, head.format) != (KIND, FORMAT):
-                raise ModelError(
-                    f"{path} is a {head.kind!r} of format {head.format}, but this hstu-stream reads {KIND!r} of format "
-                    f"{FORMAT}; upgrade it. {_STAYS}"
-                )
-            delta = msgspec.json.decode(text, type=Delta)
             return delta, {name: file.get_tensor(name) for name in delta.patch.parts()}
+
+
+def read_head(path: Path) -> Delta:
+    """Return what a delta says of itself, without a look at the rest of its bytes.
+
+    Raises:
+        ModelError: It cannot be read, is foreign, or has another format.
+    """
+    with _refusing(path), safe_open(path, "numpy") as file:
+        text = ((file.metadata() or {}).get("delta") or "").encode()
+        check_json(text)
+        head = msgspec.json.decode(text, type=_Head)
+        if (head.kind, head.format) != (KIND, FORMAT):
+            raise ModelError(
+                f"{path} is a {head.kind!r} of format {head.format}, but this hstu-stream reads {KIND!r} of format "
+                f"{FORMAT}; upgrade it. {_STAYS}"
+            )
+        return msgspec.json.decode(text, type=Delta)
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Refuse what cannot be read with a sentence that names it."""
+    try:
+        yield
     except (OSError, SafetensorError, JsonBoundsError, msgspec.DecodeError, UnicodeError) as error:
         raise ModelError(f"The delta {path} cannot be read: {error}. {_STAYS}") from None

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from safetensors.numpy import save
 from xxhash import xxh3_128_hexdigest
 
 from model.errors import ModelError
-from model.storage.delta_log import DeltaLog, State, has_chain, next_state, read_delta, verified_deltas
+from model.storage.delta_log import DeltaLog, State, has_chain, next_state, read_delta, verified_deltas, with_deltas
 from model.storage.patch import state_digest
 from model.storage.snapshot import load_snapshot, write_snapshot
 from tests.snapshots import some_arrays, some_manifest
@@ -213,6 +214,18 @@ def test_a_last_delta_leads_to_the_snapshot_that_its_name_says(own: bool, tmp_pa
         next_state(tmp_path, state, wanted)
     with pytest.raises(ModelError, match="it was renamed"):
         verified_deltas(tmp_path, state.root)
+
+
+def test_a_delta_that_is_renamed_as_the_last_does_not_end_a_chain(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those before it are followed, and it is refused: not passed over in silence with all of them."""
+    chain = Chain(tmp_path)
+    state = chain.loaded()
+    *_, newest = [chain.append() for _ in range(3)]
+    last(newest)
+    assert with_deltas(tmp_path, state).manifest.step == 2
+    assert re.search(r"is number 3 after .*, to \S+: it was renamed", caplog.text)
 
 
 def test_a_last_delta_whose_name_says_no_snapshot_is_refused(tmp_path: Path) -> None:
