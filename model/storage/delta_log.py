@@ -125,9 +125,13 @@ class DeltaLog:
     def begin(self, root: str, arrays: Mapping[str, NDArray[Any]], manifest: Manifest) -> None:
         """End the chain so far, if there is one, and begin that of a snapshot; older chains are removed.
 
-        Call it after the snapshot was written, and before an alias moves to it.
+        A snapshot with the arrays of the one that the chain began with is that one: the chain leads back to them, and
+        goes on. Call it after the snapshot was written, and before an alias moves to it.
         """
         before = self._root
+        if before == root:
+            self.append(arrays, manifest)
+            return
         if before:
             self.append(arrays, manifest, root)
         else:
@@ -263,6 +267,10 @@ def _after(path: Path, state: State, number: int) -> State:
     digest, arrays = state.digest or state_digest(state.snapshot.arrays), state.snapshot.arrays
     ending = _NAME.fullmatch(path.name)
     misnamed = ending and (ending[3] or "") != becomes(delta)
+    if becomes(delta) == state.root:
+        raise ModelError(
+            f"The delta {path} leads back to the snapshot {state.root} that its chain begins with. {_STAYS}"
+        )
     if misnamed or (delta.root, delta.number) != (state.root, number):
         raise ModelError(
             f"The delta {path} is number {delta.number} after {delta.root}, to {delta.manifest.id}: it was "

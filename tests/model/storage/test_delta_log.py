@@ -84,6 +84,32 @@ def test_a_chain_that_has_ended_is_not_followed_for_its_root(tmp_path: Path) -> 
     assert next_state(tmp_path, first, first.root) is None
 
 
+def test_a_snapshot_of_what_was_published_goes_on_with_its_chain(tmp_path: Path) -> None:
+    """Of the same step and arrays it has the same id; a chain that led to its beginning would be followed for ever."""
+    chain = Chain(tmp_path)
+    state = chain.loaded()
+    before = {name: array.copy() for name, array in chain.arrays.items()}
+    chain.append()
+    chain.arrays, chain.step = before, 0
+    assert chain.begin() == state.root
+    assert len(list((tmp_path / "deltas" / state.root).iterdir())) == 2
+    back = follow(chain, state, state.root)
+    assert (back.root, back.number) == (state.root, 2)
+    assert state_digest(back.snapshot.arrays) == state_digest(state.snapshot.arrays)
+    assert chain.begin() == state.root
+    chain.append()
+    assert state_digest(follow(chain, back, state.root).snapshot.arrays) == state_digest(chain.arrays)
+
+
+def test_a_chain_that_leads_to_its_beginning_is_refused(tmp_path: Path) -> None:
+    """Following it would not end."""
+    chain = Chain(tmp_path)
+    state = chain.loaded()
+    chain.log.append(chain.arrays, some_manifest(0), becomes=state.root)
+    with pytest.raises(ModelError, match="leads back to the snapshot"):
+        next_state(tmp_path, state, state.root)
+
+
 def test_two_chains_are_kept(tmp_path: Path) -> None:
     """The present one, and the one that leads to its root."""
     chain = Chain(tmp_path)
