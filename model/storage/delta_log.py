@@ -177,7 +177,8 @@ def next_state(directory: Path, state: State, wanted: str) -> State | None:
     """Return the state after the next delta, None if there is none.
 
     A chain that has ended is followed only if `wanted` is the snapshot it leads to: an alias that names its root still,
-    or again, does not mean what came after. Whether it has ended is what its last delta says, whatever its name.
+    or again, does not mean what came after. A delta that is named as the last is one if its header says so; what is not
+    named so counts as one in the middle until it is read.
 
     Args:
         directory: Folder of the trainer's snapshots.
