@@ -26,7 +26,7 @@ def list_(ctx: typer.Context, as_json: Json = False, name: Name = None, data_dir
     """List the snapshots, oldest first."""
     import time
 
-    from model.storage.aliases import pins, survey_aliases
+    from model.storage.aliases import LATEST, pins, survey_aliases
     from model.storage.delta_log import deltas_to
     from model.storage.snapshot import survey
     from model.terminal import show_notes, show_table, when
@@ -58,7 +58,7 @@ def list_(ctx: typer.Context, as_json: Json = False, name: Name = None, data_dir
             ("id", "aliases", "made", "learned up to", "step", "targets", "MiB", "deltas", "kept"), rows, str(directory)
         )
     show_notes(*sentences, *more, _stale(directory, manifests[-1], time.time()) if manifests else None)
-    show_notes(_newest_delta([path for m in manifests for path in deltas[m.id]]))
+    show_notes(_newest_delta(deltas.get(named.get(LATEST, ""), [])))
 
 
 def _stale(directory: Path, newest: "Manifest", now_s: float) -> str | None:
@@ -79,9 +79,12 @@ def _stale(directory: Path, newest: "Manifest", now_s: float) -> str | None:
 
 
 def _newest_delta(paths: list[Path]) -> str | None:
-    """Return a sentence about the last delta, with which a server that follows latest answers."""
+    """Return a sentence about the last delta of latest's chain, with which a server that follows it answers.
+
+    A chain that has ended leads to another snapshot than latest names, and is not followed.
+    """
     from model.errors import ModelError
-    from model.storage.delta_log import read_delta
+    from model.storage.delta_log import becomes, read_delta
     from model.terminal import when
 
     if not paths:
@@ -90,6 +93,8 @@ def _newest_delta(paths: list[Path]) -> str | None:
         delta, _ = read_delta(paths[-1])
     except ModelError as error:
         return str(error)
+    if becomes(delta):
+        return None
     learned = f"step {delta.manifest.step} (learned up to {when(delta.manifest.watermark_ms)})"
     return f"Delta {delta.number} to {delta.root} brings latest to {learned}; servers and queries follow it."
 

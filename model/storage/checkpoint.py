@@ -140,7 +140,8 @@ def _read(path: Path) -> Checkpoint | str:
     if manifest.get("version") != VERSION:
         raise ModelError(
             f"The checkpoint {path} has version {manifest.get('version')}, and this hstu-stream reads "
-            f"version {VERSION}; go on with the hstu-stream that wrote it, or train under another --name."
+            f"version {VERSION}; go on with the hstu-stream that wrote it, or train under another --name without "
+            "its weights."
         )
     if manifest.get("state") != state:
         return f"The checkpoint {path} is passed over, since {_STATE} is damaged: another digest than promised."

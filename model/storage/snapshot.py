@@ -291,7 +291,7 @@ def read_manifest(path: Path) -> Manifest:
         if head.format != FORMAT:
             raise ModelError(
                 f"The snapshot {path} has format {head.format}, but this hstu-stream reads format {FORMAT}; "
-                "upgrade it, or take another snapshot."
+                + ("upgrade hstu-stream." if head.format > FORMAT else "take one that a trainer writes now.")
             )
         manifest = msgspec.json.decode(data, type=Manifest)
     except (JsonBoundsError, msgspec.DecodeError, UnicodeError) as error:

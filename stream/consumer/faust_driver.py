@@ -332,11 +332,14 @@ class Consumer(driver.Consumer):
         return any(before[broker] is not connection for broker, connection in now.items() if broker in before)
 
     async def _seek_again(self) -> None:
-        """Seek all partitions as if they had just been assigned; while Kafka is away, the next poll tries again."""
+        """Seek all partitions as if they had just been assigned; while Kafka is away, the next poll tries again.
+
+        Without a limit of its own: behind one, a Kafka that answers slowly would be asked anew for ever.
+        """
         async with self.app.seeking:
             try:
                 partitions = self.app.assigned & self.assignment() - self.locked
-                await asyncio.wait_for(self._seek_as_wanted(partitions), _FRESH_S)
+                await self._seek_as_wanted(partitions)
                 self._in_doubt = False
             except (KafkaError, TimeoutError, StoreBusyError):
                 await asyncio.sleep(_STEP_S)

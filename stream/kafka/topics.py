@@ -82,7 +82,7 @@ def check_new_topics(kafka: Kafka, settings: StreamSettings, timeout_s: float = 
     """
     names = {topic_name(settings, topic): topic for topic in ALL}
     with clients.admin_client(kafka, timeout_s) as admin:
-        found = _partitions(admin, names)
+        found = {name: len(leaders) for name, leaders in _leaders(admin, names).items()}
         refuse_other_counts(found, settings)
         missing = [name for name in names if name not in found]
         for name in missing:
@@ -95,16 +95,25 @@ def verify_topics(
 ) -> None:
     """Check that topics, given without the prefix, exist with the configured number of partitions.
 
+    Partitions without a leader are waited for: a broker that comes back has none for a moment.
+
     Raises:
-        BrokerError: No Kafka answers, or a topic is missing or differs; the sentence names it.
+        BrokerError: No Kafka answers, or a topic is missing, differs or has no leader; the sentence names it.
     """
     names = [topic_name(settings, topic) for topic in needed]
     with clients.admin_client(kafka, timeout_s) as admin:
-        found = _partitions(admin, names)
+        deadline = time.monotonic() + timeout_s
+        while (headless := _headless(found := _leaders(admin, names))) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
     missing = [name for name in names if name not in found]
     if missing:
         raise BrokerError(f"Kafka at {kafka} lacks the topics {', '.join(missing)}; run hstu topics create.")
-    refuse_other_counts(found, settings)
+    if headless:
+        raise BrokerError(
+            f"Partitions of {', '.join(headless)} in Kafka at {kafka} have no leader, since their brokers are down or "
+            "just coming back; run this again once they are up."
+        )
+    refuse_other_counts({name: len(leaders) for name, leaders in found.items()}, settings)
 
 
 def list_topics(kafka: Kafka, settings: StreamSettings, timeout_s: float = _TIMEOUT_S) -> dict[str, TopicState | None]:
@@ -157,6 +166,11 @@ def describe_configs(
 def _partitions(admin: Any, names: Iterable[str]) -> dict[str, int]:
     """Count the partitions of those topics that exist with a leader for each partition."""
     return {name: len(leaders) for name, leaders in _leaders(admin, names).items() if min(leaders) >= 0}
+
+
+def _headless(leaders: Mapping[str, list[int]]) -> list[str]:
+    """Return the topics with a partition that has no leader."""
+    return [name for name, found in leaders.items() if min(found) < 0]
 
 
 def _leaders(admin: Any, names: Iterable[str]) -> dict[str, list[int]]:

@@ -96,11 +96,12 @@ def refuse_other_logs(logs: Logs, meta: Reached | None, find: Find) -> None:
     """Read the last record of each source once more, as a worker does, unless retention has deleted it.
 
     Raises:
-        OtherLogError: It is another, or gone from the middle of the log.
+        OtherLogError: It is another, or gone from the middle of the log, or the log ends before it.
     """
-    for (place, (first, _)), state in zip(logs.items(), meta.logs, strict=True) if meta else ():
+    for (place, (first, end)), state in zip(logs.items(), meta.logs, strict=True) if meta else ():
         if state.offset is None or state.offset < first:
             continue
+        refuse_lost(place, state.offset + 1, first, end)
         if (record := find(place, state.offset)) is None:
             raise other_log(*place, state.offset)
         ReadLog(*place, state.offset, state.digest).refuse_other(record)

@@ -227,9 +227,10 @@ def _forget(value: bytes) -> ForgetEvent | None:
 def _heartbeat_or_refused(value: bytes, error: msgspec.ValidationError, now_ms: int | None) -> int:
     try:
         watermark = _HEARTBEATS.decode(value).watermark
-    except msgspec.ValidationError:
-        missing = str(error).startswith(_MISSING)
-        raise RefusedError(Reason.MISSING_FIELD if missing else Reason.WRONG_TYPE, str(error)) from None
+    except msgspec.ValidationError as own:
+        found = error if str(own).startswith(_MISSING) else own  # a heartbeat has a watermark, if of another type
+        missing = str(found).startswith(_MISSING)
+        raise RefusedError(Reason.MISSING_FIELD if missing else Reason.WRONG_TYPE, str(found)) from None
     except _NOT_JSON as malformed:
         raise RefusedError(Reason.NOT_JSON, str(malformed)) from None
     if watermark == END_OF_TIME_MS and now_ms is not None:

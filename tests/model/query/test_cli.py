@@ -145,8 +145,13 @@ def test_deltas_are_followed_as_by_a_server(run: Run, directory: Path) -> None:
     assert [line.split("\t")[-2] for line in listed.stdout.splitlines()] == ["deltas", "0", "0", "1"]
     assert f"Delta 1 to {newest.manifest.id} brings latest to step 4" in listed.stderr
     path = next((directory / "deltas" / newest.manifest.id).iterdir())
+    whole = path.read_bytes()
     path.write_bytes(b"torn")
     assert asked()["snapshot"]["step"] == 3
+    path.write_bytes(whole)
+    log.append(arrays, replace(newest.manifest, step=5), becomes="00000005-9b3ac0fa")
+    assert asked()["snapshot"]["step"] == 3
+    assert "brings latest" not in run("snapshots", "list").stderr
 
 
 def test_similar_items_and_freshness_need_no_store(run: Run, directory: Path, context: Context) -> None:

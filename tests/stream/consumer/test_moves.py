@@ -202,6 +202,30 @@ def test_a_seek_may_take_longer_than_a_request(bootstrap: str, topic: str, tmp_p
     asyncio.run(run())
 
 
+def test_a_seek_after_a_reconnect_may_take_as_long_as_kafka_does(
+    bootstrap: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a limit it began anew for ever where each answer takes some seconds, and nothing was read in silence."""
+    monkeypatch.setattr(faust_driver, "_FRESH_S", 0.2)
+
+    async def run() -> None:
+        overlap = Overlap(bootstrap, topic, tmp_path)
+
+        async def reconnected() -> None:
+            asked = overlap.consumer.earliest_offsets
+
+            async def earliest(*places: TP) -> Any:
+                await asyncio.sleep(0.5)
+                return await asked(*places)
+
+            overlap.consumer.earliest_offsets, overlap.consumer._in_doubt = earliest, True
+            await overlap.more()
+
+        await overlap.whole(reconnected)
+
+    asyncio.run(run())
+
+
 def test_a_batch_behind_what_was_aborted_is_read_again_if_kafka_hangs(
     bootstrap: str, topic: str, tmp_path: Path
 ) -> None:

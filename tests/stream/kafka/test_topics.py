@@ -1,13 +1,15 @@
 """Topics in a real Kafka: made once, alike, and refused where they differ."""
 
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from stream.config import StreamSettings
 from stream.errors import BrokerError
-from stream.kafka import clients
+from stream.kafka import clients, topics
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import EXAMPLE_BYTES, TopicState, count_partitions, create_topics, list_topics, verify_topics
 from stream.schema.topics import ALL, EVENTS, EXAMPLES, ITEMS
@@ -31,6 +33,26 @@ def test_topics_are_created_once(kafka: KafkaForTests, topic_prefix: str) -> Non
     assert create_topics(Kafka(kafka.bootstrap), made) == {topic_prefix + topic: "exists" for topic in ALL}
     verify_topics(Kafka(kafka.bootstrap), made)
     assert list_topics(Kafka(kafka.bootstrap), made) == {topic_prefix + topic: TopicState(2, 0) for topic in ALL}
+
+
+def test_partitions_without_a_leader_are_waited_for_and_not_called_missing(
+    kafka: KafkaForTests, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that comes back has none for a moment: a worker that was started then ended, and asked for topics."""
+    made = settings(topic_prefix)
+    create_topics(Kafka(kafka.bootstrap), made)
+    leaders, calls = topics._leaders, []
+
+    def late(admin: Any, names: Iterable[str]) -> dict[str, list[int]]:
+        calls.append(1)
+        found = leaders(admin, names)
+        return found if 2 < len(calls) < 4 else {name: [-1] * len(each) for name, each in found.items()}
+
+    monkeypatch.setattr(topics, "_leaders", late)
+    verify_topics(Kafka(kafka.bootstrap), made)
+    assert len(calls) == 3
+    with pytest.raises(BrokerError, match=r"Partitions of .* have no leader, since their brokers are down"):
+        verify_topics(Kafka(kafka.bootstrap), made, timeout_s=2)
 
 
 def test_many_may_create_topics_at_once(kafka: KafkaForTests, topic_prefix: str) -> None:
