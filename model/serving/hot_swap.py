@@ -18,7 +18,7 @@ from typing import Final
 from model.errors import ModelError
 from model.serving.answerer import Answerer
 from model.storage.aliases import LATEST, find, resolve
-from model.storage.delta_log import State, has_chain, next_state
+from model.storage.delta_log import BegunAnewError, State, has_chain, next_state
 from model.storage.snapshot import Snapshot, load_snapshot
 
 RETRY_S: Final = 30.0  # until a snapshot that failed to load is tried again, since loading is expensive
@@ -100,6 +100,9 @@ class Swapper:
         try:
             while (after := next_state(self._directory, state, wanted)) is not None:
                 state = after
+        except BegunAnewError:
+            self.root = ""  # so that its snapshot is loaded again
+            return False
         except ModelError as error:
             self._refused = str(error)
         if state is before:

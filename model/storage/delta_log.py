@@ -43,6 +43,10 @@ _log: Final = logging.getLogger("hstu.snapshots")
 _STAYS: Final = "Answers go on with what there is until the next snapshot."
 
 
+class BegunAnewError(ModelError):
+    """A chain is another than that which a state has followed."""
+
+
 class Delta(msgspec.Struct, frozen=True, kw_only=True):
     """What a delta says of itself."""
 
@@ -186,10 +190,14 @@ def next_state(directory: Path, state: State, wanted: str) -> State | None:
         wanted: Id of the snapshot that the alias names.
 
     Raises:
+        BegunAnewError: A trainer that was started again has begun the chain anew, from its snapshot.
         ModelError: The next delta is missing, there are two of it, it is damaged, or it is not for this state.
     """
     folder, number = directory / FOLDER / state.root, state.number + 1
     found = _listed(folder)
+    here = state.snapshot.path
+    if state.number and folder.is_dir() and here not in [path for path, _ in found.get(state.number, [])]:
+        raise BegunAnewError(f"The chain in {folder} no longer has {here.name}, which was followed. {_STAYS}")
     last = [number for number, names in found.items() if any(ending for _, ending in names)]
     if last and min(last) < max(found):
         raise ModelError(

@@ -332,10 +332,7 @@ class Consumer(driver.Consumer):
         return any(before[broker] is not connection for broker, connection in now.items() if broker in before)
 
     async def _seek_again(self) -> None:
-        """Seek all partitions as if they had just been assigned; while Kafka is away, the next poll tries again.
-
-        Without a limit of its own: behind one, a Kafka that answers slowly would be asked anew for ever.
-        """
+        """Seek all as if they had just been assigned, in any time; while Kafka is away, the next poll tries again."""
         async with self.app.seeking:
             try:
                 partitions = self.app.assigned & self.assignment() - self.locked

@@ -17,7 +17,7 @@ from stream.errors import BrokerError, DeletedUnreadError, OtherLogError
 
 IN_FLIGHT_BYTES: Final = 64 << 20  # polled and not handled, above which nothing is polled
 WORKERS_WAY_ON: Final = (
-    "stop the workers of this data directory, move its store/ aside, set stream.backup_url, if there is one, to another "
+    "stop the workers of this data directory, move its store/ aside, set stream.backup_url, if there is one, to a new "
     "place, and start them again: they read all that Kafka has now, and trainers go on by hstu train --name NEW "
     "--weights-from OLD (docs/recovery.md)."
 )

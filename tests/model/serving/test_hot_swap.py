@@ -186,6 +186,24 @@ def test_deltas_are_followed_into_the_next_snapshot(tmp_path: Path) -> None:
     assert (swapper.swaps, swapper.problem) == (4, None)
 
 
+def test_a_chain_that_is_begun_anew_is_followed_from_its_snapshot(tmp_path: Path) -> None:
+    """As by a trainer that was killed, began again at an older step and wrote the same snapshot once more."""
+    trainer, loads = Published(tmp_path), Loads()
+    swapper = loads.swapper(tmp_path)
+    first = trainer.snapshot()
+    for _ in range(3):
+        trainer.delta()
+    assert [swapper.poll(), swapper.poll()] == [True, True]
+    again = Published(tmp_path)
+    assert again.snapshot() == first
+    for _ in range(2):
+        assert swapper.poll()
+        assert swapper.problem is None
+        wanted = answerer_for(snapshot_of(again.arrays), "latest", NoSequences())
+        assert answers(swapper) == wanted.topk_sequence(["i1", "i2"], 5, NOW_MS).items
+        again.delta()
+
+
 def test_a_refused_delta_changes_nothing_until_the_next_snapshot(tmp_path: Path) -> None:
     """It is reported as long as it holds the answers back, and what came before it is answered from."""
     trainer, loads = Published(tmp_path), Loads()
