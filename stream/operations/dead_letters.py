@@ -284,9 +284,17 @@ def _send_back(producer: Any, notes: str, letter: Letter, original: _Original) -
 def _original(letter: Letter, find: Callable[[tuple[str, int], int], Any | None]) -> _Original | None:
     """Return the refused record, with its headers if Kafka still has it; None if neither has all of it."""
     record = find((letter.topic, letter.partition), letter.offset)
-    if record is not None and (record.value or b"").startswith(letter.value):
+    if record is not None and _is_of(letter, record):
         return _Original(record.key, record.value or b"", list(record.headers))
     return None if letter.cut else _Original(letter.key, letter.value, [])
+
+
+def _is_of(letter: Letter, record: Any) -> bool:
+    """Return whether a record is the one that was refused, and not another at its place, of a topic made again."""
+    key, value = record.key, record.value or b""
+    if letter.cut:
+        return value.startswith(letter.value) and (key or b"").startswith(letter.key or b"")
+    return (key, value) == (letter.key, letter.value)
 
 
 def _replayed(kafka: Kafka, settings: StreamSettings) -> set[_Identity]:

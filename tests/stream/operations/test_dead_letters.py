@@ -13,7 +13,9 @@ from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
 from stream.operations.dead_letters import (
+    Letter,
     Wanted,
+    _original,
     check_reasons,
     find_letters,
     last_letters,
@@ -52,6 +54,31 @@ def sources(kafka: Kafka, settings: StreamSettings, topic: str = "actions") -> l
     """Return partition, key and value of what lies in a source."""
     logs = asyncio.run(read(kafka.bootstrap, settings.topic_prefix + topic))
     return [(number, record.key, record.value) for number, log in enumerate(logs) for record in log]
+
+
+@pytest.mark.parametrize(
+    ("value", "cut", "there", "same"),
+    [
+        (b"", False, (b"k", b""), True),
+        (b"", False, (b"k", None), True),
+        (b"", False, (b"k", b"{}"), False),
+        (b"{", False, (b"k", b"{}"), False),
+        (b"{", False, (b"other", b"{"), False),
+        (b"{", True, (b"k", b"{}"), True),
+        (b"{", True, (b"other", b"{}"), False),
+    ],
+)
+def test_what_has_a_letters_place_is_sent_only_if_it_is_the_letters(
+    value: bytes, cut: bool, there: tuple[bytes, bytes | None], same: bool
+) -> None:
+    """A topic that was made again has others' events there; an empty letter is the beginning of any."""
+    refused = Letter("actions", 0, 1, "empty", "why", 0, b"k", value, cut)
+    record = SimpleNamespace(key=there[0], value=there[1], headers=[("a", b"b")])
+    original = _original(refused, lambda place, offset: record)
+    if same:
+        assert original == (there[0], there[1] or b"", [("a", b"b")])
+    else:
+        assert original == (None if cut else (b"k", value, []))
 
 
 def test_letters_are_counted_once_by_reason_and_topic(kafka: KafkaForTests, settings: StreamSettings) -> None:
