@@ -18,7 +18,7 @@ from typing import Final
 from model.errors import ModelError
 from model.serving.answerer import Answerer
 from model.storage.aliases import LATEST, find, resolve
-from model.storage.delta_log import BegunAnewError, State, has_chain, next_state
+from model.storage.delta_log import State, chain_files, next_state
 from model.storage.snapshot import Snapshot, load_snapshot
 
 RETRY_S: Final = 30.0  # until a snapshot that failed to load is tried again, since loading is expensive
@@ -52,6 +52,7 @@ class Swapper:
         self.alias = alias
         self._directory, self._make, self._clock = directory, make, clock
         self._state: State | None = None  # what deltas are applied to; None where there is no chain to follow
+        self._deltas: frozenset[tuple[str, int]] | None = None  # to `root`, so far; None: there was no chain
         self._refused: str | None = None  # why the next delta was
         self._failed: tuple[str, float] = ("", 0.0)  # id, and when it may be tried again
 
@@ -85,8 +86,8 @@ class Swapper:
             self.loading = self.brief = f"Snapshot {path.name} is being loaded; {new}."
         snapshot = load_snapshot(path)
         self._put(self._make(snapshot), path.name)
-        followed = self.alias == LATEST and has_chain(self._directory, path.name)
-        self._state, self._refused = State(snapshot, path.name) if followed else None, None
+        self._deltas = chain_files(self._directory, path.name) if self.alias == LATEST else None
+        self._state, self._refused = State(snapshot, path.name) if self._deltas is not None else None, None
 
     def _follow(self, wanted: str) -> bool:
         """Apply the deltas that have come, and return whether there were any.
@@ -94,23 +95,34 @@ class Swapper:
         Args:
             wanted: Id of the snapshot that the alias names.
         """
-        before = state = self._state
-        if state is None or self._refused:
+        if self._is_begun_anew():
+            self.root = ""  # so that its snapshot is loaded again
             return False
+        before = self._state
+        if before is None or self._refused:
+            return False
+        state = before
         try:
             while (after := next_state(self._directory, state, wanted)) is not None:
                 state = after
-        except BegunAnewError:
-            self.root = ""  # so that its snapshot is loaded again
-            return False
         except ModelError as error:
             self._refused = str(error)
         if state is before:
             return False
         self._state = None  # if no answerer can be made of it, the next snapshot is loaded
+        if state.root != before.root:
+            self._deltas = chain_files(self._directory, state.root)
         self._put(self._make(state.snapshot), state.root)
         self._state = state
         return True
+
+    def _is_begun_anew(self) -> bool:
+        """Return whether a trainer that was started again has begun the snapshot's chain once more."""
+        if self.alias != LATEST or not self.root:
+            return False
+        deltas = chain_files(self._directory, self.root)
+        before, self._deltas = self._deltas, self._deltas if deltas is None else deltas
+        return deltas is not None and (before is None or not before <= deltas)
 
     def _put(self, answerer: Answerer, root: str) -> None:
         self.answerer, self.root = answerer, root

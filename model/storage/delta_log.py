@@ -177,6 +177,19 @@ def has_chain(directory: Path, root: str) -> bool:
     return (directory / FOLDER / root).is_dir()
 
 
+def chain_files(directory: Path, root: str) -> frozenset[tuple[str, int]] | None:
+    """Return name and time of writing of the deltas to a snapshot, None where there is no chain.
+
+    More are only ever added: where one of these is gone, the chain was begun anew.
+    """
+    folder = directory / FOLDER / root
+    paths = [path for found in _listed(folder).values() for path, _ in found]
+    try:
+        return frozenset((path.name, path.stat().st_mtime_ns) for path in paths) if folder.is_dir() else None
+    except FileNotFoundError:  # it is being removed
+        return None
+
+
 def next_state(directory: Path, state: State, wanted: str) -> State | None:
     """Return the state after the next delta, None if there is none.
 
@@ -222,9 +235,15 @@ def next_state(directory: Path, state: State, wanted: str) -> State | None:
 
 def with_deltas(directory: Path, state: State) -> Snapshot:
     """Return a snapshot with all deltas that have been written to it; a refused one and those after it are left out."""
-    root = state.root
+    root, first = state.root, state
     try:
-        while has_chain(directory, root) and (after := next_state(directory, state, root)) is not None:
+        while has_chain(directory, root):
+            try:
+                after = next_state(directory, state, root)
+            except BegunAnewError:
+                after = first
+            if after is None:
+                break
             state = after
     except ModelError as error:
         _log.warning("%s", error)

@@ -53,8 +53,9 @@ class Letter:
     """When it was refused: Kafka's time of the letter."""
     key: bytes | None
     value: bytes
-    cut: bool = False
-    """Whether the letter has only the beginning of its key or value."""
+    key_bytes: str = ""
+    """How long its key was, where the letter has only the beginning; else empty."""
+    value_bytes: str = ""
     replayed: bool = False
     fault: str = ""
     """Why no worker can have written it; empty if one can."""
@@ -65,10 +66,17 @@ class Letter:
         return f"{self.topic}/{self.partition}/{self.offset}"
 
     @property
+    def cut(self) -> bool:
+        """Whether the letter has only the beginning of its key or value."""
+        return bool(self.key_bytes or self.value_bytes)
+
+    @property
     def content(self) -> str:
-        """Digest of its key and value."""
+        """Digest of its key and value, and of how long they were if they are cut."""
         made = xxh3_128(b"-" if self.key is None else b"%d " % len(self.key))
         made.update((self.key or b"") + self.value)
+        if self.cut:
+            made.update(f"{self.key_bytes}/{self.value_bytes}".encode())
         return made.hexdigest()
 
 
@@ -196,11 +204,12 @@ def replay_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, *, dr
         BrokerError: Kafka does not answer, does not let this user write, or lacks the topic.
     """
     done, is_late = _replayed(kafka, settings), _lateness(kafka, settings)
-    _check_permissions(kafka, settings, _letters(kafka, settings, wanted, done), dry_run=dry_run)
+    topics = _check_permissions(kafka, settings, _letters(kafka, settings, wanted, done), dry_run=dry_run)
     before, late, counts, lost, passed_over = 0, 0, Counter[tuple[str, str]](), list[str](), list[str]()
     unknown = dict.fromkeys(wanted.ids)
     notes = topic_name(settings, DEAD_LETTERS)
     with clients.refusals(kafka), lookup(kafka) as find:
+        partitions = count_partitions(kafka, topics)
         # A record that Kafka refuses would end an idempotent producer.
         producer = clients.producer(kafka, acks="all", enable_idempotence=False, max_request_size=_REQUEST_BYTES)
         try:
@@ -210,6 +219,8 @@ def replay_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, *, dr
                     passed_over.append(f"{letter.id}: {letter.fault}")
                 elif letter.replayed:
                     before += 1
+                elif letter.partition >= partitions.get(letter.topic, 0):
+                    passed_over.append(f"{letter.id}: Kafka has no such partition now")
                 elif (original := _original(letter, find)) is None:
                     lost.append(letter.id)
                 elif refused := "" if dry_run else _send_back(producer, notes, letter, original):
@@ -222,11 +233,12 @@ def replay_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, *, dr
     return Replayed(dict(counts), before, lost, passed_over, list(unknown), late)
 
 
-def _check_permissions(kafka: Kafka, settings: StreamSettings, letters: Iterable[Letter], *, dry_run: bool) -> None:
-    """Check before anything is sent that this client may send these back, and note that it did."""
+def _check_permissions(kafka: Kafka, settings: StreamSettings, letters: Iterable[Letter], *, dry_run: bool) -> set[str]:
+    """Check before anything is sent that this client may send these back, and note that it did; return their topics."""
     topics = {letter.topic for letter in letters if not letter.fault and not letter.replayed}
     writes = () if dry_run or not topics else (topic_name(settings, DEAD_LETTERS), *topics)
     check_permissions(kafka, reads=topics, writes=writes)
+    return topics
 
 
 class _Original(NamedTuple):
@@ -277,7 +289,7 @@ def _send_back(producer: Any, notes: str, letter: Letter, original: _Original) -
         producer.send(letter.topic, original.value, headers=headers, **place).get()
     except clients.RECORD_REFUSED as error:
         return clients.reason(error)
-    producer.send(notes, None, key=letter.key, headers=note).get()
+    producer.send(notes, b"", key=letter.key, headers=note).get()
     return ""
 
 
@@ -290,11 +302,22 @@ def _original(letter: Letter, find: Callable[[tuple[str, int], int], Any | None]
 
 
 def _is_of(letter: Letter, record: Any) -> bool:
-    """Return whether a record is the one that was refused, and not another at its place, of a topic made again."""
-    key, value = record.key, record.value or b""
-    if letter.cut:
-        return value.startswith(letter.value) and (key or b"").startswith(letter.key or b"")
-    return (key, value) == (letter.key, letter.value)
+    """Return whether a record is the one that was refused, and not another at its place, of a topic made again.
+
+    A letter's key is not always its record's: of two users with one key it is the id of the one who was refused.
+    """
+    if letter.value and not letter.value_bytes and record.value == letter.value:
+        return True
+    return _is_whole(letter.key, letter.key_bytes, record.key) and _is_whole(
+        letter.value, letter.value_bytes, record.value or b""
+    )
+
+
+def _is_whole(kept: bytes | None, length: str, found: bytes | None) -> bool:
+    """Return whether what was found is what a letter keeps, or what it keeps the beginning of, as long as it was."""
+    if not length:
+        return found == kept
+    return found is not None and str(len(found)) == length and found.startswith(kept or b"")
 
 
 def _replayed(kafka: Kafka, settings: StreamSettings) -> set[_Identity]:
@@ -349,7 +372,8 @@ def _decoded(record: Any) -> Letter | None:
         ts_ms=record.timestamp,
         key=record.key,
         value=record.value or b"",
-        cut=any(name in headers for name in ("cut-from-bytes", "key-cut-from-bytes")),
+        key_bytes=headers.get("key-cut-from-bytes", ""),
+        value_bytes=headers.get("cut-from-bytes", ""),
         fault=f"its place has {wrong[0][:80]!r} where a number is wanted" if wrong else "",
     )
 

@@ -204,6 +204,38 @@ def test_a_chain_that_is_begun_anew_is_followed_from_its_snapshot(tmp_path: Path
         again.delta()
 
 
+def test_a_chain_that_comes_after_its_snapshot_was_loaded_is_followed(tmp_path: Path) -> None:
+    """As where deltas are turned on, or their folder was lost: the trainer writes the same snapshot and goes on."""
+    trainer, loads = Published(tmp_path), Loads()
+    swapper = loads.swapper(tmp_path)
+    trainer.snapshot()
+    shutil.rmtree(tmp_path / "deltas")
+    assert [swapper.poll(), swapper.poll()] == [True, False]
+    again = Published(tmp_path)
+    again.snapshot()
+    again.delta()
+    assert [swapper.poll(), swapper.poll(), swapper.poll()] == [True, True, False]
+    assert swapper.answerer is not None
+    assert (swapper.answerer.manifest.step, swapper.problem) == (2, None)
+
+
+def test_a_refusal_ends_with_its_chain(tmp_path: Path) -> None:
+    """The one that is begun anew is whole."""
+    trainer, loads = Published(tmp_path), Loads()
+    swapper = loads.swapper(tmp_path)
+    trainer.snapshot()
+    assert swapper.poll()
+    trainer.delta().write_bytes(b"torn")
+    assert not swapper.poll()
+    assert "is damaged" in (swapper.problem or "")
+    again = Published(tmp_path)
+    again.snapshot()
+    again.delta()
+    assert [swapper.poll(), swapper.poll(), swapper.poll()] == [True, True, False]
+    assert swapper.answerer is not None
+    assert (swapper.answerer.manifest.step, swapper.problem) == (2, None)
+
+
 def test_a_refused_delta_changes_nothing_until_the_next_snapshot(tmp_path: Path) -> None:
     """It is reported as long as it holds the answers back, and what came before it is answered from."""
     trainer, loads = Published(tmp_path), Loads()

@@ -57,28 +57,39 @@ def sources(kafka: Kafka, settings: StreamSettings, topic: str = "actions") -> l
 
 
 @pytest.mark.parametrize(
-    ("value", "cut", "there", "same"),
+    ("kept", "lengths", "there", "same"),
     [
-        (b"", False, (b"k", b""), True),
-        (b"", False, (b"k", None), True),
-        (b"", False, (b"k", b"{}"), False),
-        (b"{", False, (b"k", b"{}"), False),
-        (b"{", False, (b"other", b"{"), False),
-        (b"{", True, (b"k", b"{}"), True),
-        (b"{", True, (b"other", b"{}"), False),
+        ((b"k", b""), ("", ""), (b"k", b""), True),
+        ((b"k", b""), ("", ""), (b"k", None), True),
+        ((None, b"{"), ("", ""), (None, b"{"), True),
+        ((None, b"{"), ("", ""), (b"k", b"{"), True),
+        ((None, b""), ("", ""), (b"k", b""), False),
+        ((b"k", b""), ("", ""), (b"k", b"{}"), False),
+        ((b"k", b"{"), ("", ""), (b"k", b"{}"), False),
+        ((b"k", b"{"), ("", ""), (b"other", b"{"), True),
+        ((b"k", b"{"), ("", "2"), (b"k", b"{}"), True),
+        ((b"k", b"{"), ("", "2"), (b"k", b"{ }"), False),
+        ((b"k", b"{"), ("", "2"), (b"k7", b"{}"), False),
+        ((None, b"{"), ("", "2"), (b"k", b"{}"), False),
+        ((b"k", b""), ("2", ""), (b"k7", None), True),
+        ((b"k", b""), ("2", ""), (b"k7", b"{}"), False),
+        ((b"k", b""), ("2", ""), (b"k77", b""), False),
     ],
 )
 def test_what_has_a_letters_place_is_sent_only_if_it_is_the_letters(
-    value: bytes, cut: bool, there: tuple[bytes, bytes | None], same: bool
+    kept: tuple[bytes | None, bytes],
+    lengths: tuple[str, str],
+    there: tuple[bytes | None, bytes | None],
+    same: bool,
 ) -> None:
-    """A topic that was made again has others' events there; an empty letter is the beginning of any."""
-    refused = Letter("actions", 0, 1, "empty", "why", 0, b"k", value, cut)
+    """A topic that was made again has others' events there, of which one may begin as a cut letter does."""
+    refused = Letter("actions", 0, 1, "empty", "why", 0, *kept, *lengths)
     record = SimpleNamespace(key=there[0], value=there[1], headers=[("a", b"b")])
     original = _original(refused, lambda place, offset: record)
     if same:
         assert original == (there[0], there[1] or b"", [("a", b"b")])
     else:
-        assert original == (None if cut else (b"k", value, []))
+        assert original == (None if any(lengths) else (*kept, []))
 
 
 def test_letters_are_counted_once_by_reason_and_topic(kafka: KafkaForTests, settings: StreamSettings) -> None:
@@ -122,6 +133,36 @@ def test_letters_are_sent_back_once(kafka: KafkaForTests, settings: StreamSettin
     assert (found.replayed, sum(found.counts.values())) == (1, 2)
 
 
+def test_a_letter_without_a_key_is_sent_back_once(kafka: KafkaForTests, settings: StreamSettings) -> None:
+    """The note that it was sent has neither key nor value, which Kafka's client refused once the event was sent."""
+    broker, name = Kafka(kafka.bootstrap), settings.topic_prefix + "actions"
+    write(broker, settings, [DeadLetter(Reason.NOT_JSON, "", name, 1, at, None, b"{%d" % at) for at in (0, 1)])
+    assert replay_letters(broker, settings, Wanted(), dry_run=False).sent == {("not-json", name): 2}
+    assert replay_letters(broker, settings, Wanted(), dry_run=False).before == 2
+    assert survey_letters(broker, settings, Wanted(), 5).replayed == 2
+    assert sorted(value for _, _, value in sources(broker, settings)) == [b"{0", b"{1"]
+
+
+def test_a_letter_of_a_topic_that_is_gone_or_smaller_stops_no_other(
+    kafka: KafkaForTests, settings: StreamSettings
+) -> None:
+    """It is passed over by name, by a dry run as well: Kafka's client waits for a partition, or fails."""
+    broker, prefix = Kafka(kafka.bootstrap), settings.topic_prefix
+    letters = [letter(settings, Reason.LATE, 0, b"{}", topic) for topic in ("actions", "attributes", "impressions")]
+    write(broker, settings, letters)
+    with clients.admin_client(broker, 10) as admin:
+        admin.delete_topics([prefix + "actions", prefix + "attributes"])
+        while set(admin.list_topics()) & {prefix + "actions", prefix + "attributes"}:
+            pass
+        admin.create_topics([clients.NewTopic(prefix + "attributes", 1, 1)])
+    for dry_run in (True, False):
+        done = replay_letters(broker, settings, Wanted(), dry_run=dry_run)
+        assert done.sent == {("late", prefix + "impressions"): 1}
+        assert sorted(done.passed_over) == [
+            f"{prefix}{topic}/1/0: Kafka has no such partition now" for topic in ("actions", "attributes")
+        ]
+
+
 def test_a_letter_of_a_topic_that_was_made_again_is_another_one(kafka: KafkaForTests, settings: StreamSettings) -> None:
     """It has the place of one before: both are listed, shown and sent back, each once."""
     first, second = (letter(settings, Reason.NOT_JSON, 5, value) for value in (b"first", b"second"))
@@ -160,6 +201,10 @@ def test_a_cut_letter_is_replaced_by_its_record(kafka: KafkaForTests, settings: 
     producer = clients.producer(Kafka(kafka.bootstrap))
     offset = producer.send(topic, whole, key=b"k", partition=1, headers=[("hstu-replay", b"7")]).get(10).offset
     producer.close()
+    assert (
+        Letter("a", 0, 1, "", "", 0, b"k", b"x", "", "2").content
+        != Letter("a", 0, 1, "", "", 0, b"k", b"x", "", "3").content
+    )
     cut = [letter(settings, Reason.NOT_JSON, at, whole[:10]) for at in (offset, 5)]
     write(Kafka(kafka.bootstrap), settings, cut, cut_from_bytes=b"1000")
     done = replay_letters(Kafka(kafka.bootstrap), settings, Wanted(reasons=["not-json"]), dry_run=False)
