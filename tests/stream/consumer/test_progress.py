@@ -122,7 +122,9 @@ def test_a_log_that_lost_records_or_is_another_is_refused() -> None:
     with pytest.raises(BrokerError, match=r"actions\[3\] ends at offset 4, .* up to 5: .*another Kafka"):
         refuse_lost(HERE, 5, 0, 4)
     for first, end in ((9, 20), (0, 4)):
-        with pytest.raises(BrokerError, match=r"\bmove its store/ aside, set stream\.backup_url.* trainers go on by hstu"):
+        with pytest.raises(
+            BrokerError, match=r"\bmove its store/ aside, set stream\.backup_url.* trainers go on by hstu"
+        ):
             refuse_lost(HERE, 5, first, end)
         with pytest.raises(BrokerError, match=r" (or|them,) ask the author\.$"):
             refuse_lost(HERE, 5, first, end, "ask the author.")
