@@ -358,7 +358,7 @@ def read_head(path: Path) -> Delta:
         if (head.kind, head.format) != (KIND, FORMAT):
             raise ModelError(
                 f"{path} is a {head.kind!r} of format {head.format}, but this hstu-stream reads {KIND!r} of format "
-                f"{FORMAT}, and it is of another version. {_STAYS}"
+                f"{FORMAT}. {_STAYS}"
             )
         return msgspec.json.decode(text, type=Delta)
 

@@ -204,6 +204,16 @@ def test_a_chain_that_is_begun_anew_is_followed_from_its_snapshot(tmp_path: Path
         again.delta()
 
 
+def check_that_it_begins_again(swapper: Swapper, directory: Path) -> None:
+    """A trainer writes the same snapshot and goes on; the server loads that, then follows."""
+    again = Published(directory)
+    again.snapshot()
+    again.delta()
+    assert [swapper.poll(), swapper.poll(), swapper.poll()] == [True, True, False]
+    assert swapper.answerer is not None
+    assert (swapper.answerer.manifest.step, swapper.problem) == (2, None)
+
+
 def test_a_chain_that_comes_after_its_snapshot_was_loaded_is_followed(tmp_path: Path) -> None:
     """As where deltas are turned on, or their folder was lost: the trainer writes the same snapshot and goes on."""
     trainer, loads = Published(tmp_path), Loads()
@@ -211,12 +221,7 @@ def test_a_chain_that_comes_after_its_snapshot_was_loaded_is_followed(tmp_path: 
     trainer.snapshot()
     shutil.rmtree(tmp_path / "deltas")
     assert [swapper.poll(), swapper.poll()] == [True, False]
-    again = Published(tmp_path)
-    again.snapshot()
-    again.delta()
-    assert [swapper.poll(), swapper.poll(), swapper.poll()] == [True, True, False]
-    assert swapper.answerer is not None
-    assert (swapper.answerer.manifest.step, swapper.problem) == (2, None)
+    check_that_it_begins_again(swapper, tmp_path)
 
 
 def test_a_refusal_ends_with_its_chain(tmp_path: Path) -> None:
@@ -228,12 +233,7 @@ def test_a_refusal_ends_with_its_chain(tmp_path: Path) -> None:
     trainer.delta().write_bytes(b"torn")
     assert not swapper.poll()
     assert "is damaged" in (swapper.problem or "")
-    again = Published(tmp_path)
-    again.snapshot()
-    again.delta()
-    assert [swapper.poll(), swapper.poll(), swapper.poll()] == [True, True, False]
-    assert swapper.answerer is not None
-    assert (swapper.answerer.manifest.step, swapper.problem) == (2, None)
+    check_that_it_begins_again(swapper, tmp_path)
 
 
 def test_a_refused_delta_changes_nothing_until_the_next_snapshot(tmp_path: Path) -> None:
